@@ -1,0 +1,49 @@
+// Memory the core owns: one anonymous mapping each, given back by the destructor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/tensor.h"
+
+namespace cabochon {
+
+// Zeroed pages from the system, aligned to 64 bytes and more. A page costs memory only when it is
+// first touched, so a large buffer may be sized for the worst case. Throws OutOfMemory.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(int64_t bytes);
+  ~Buffer();
+  Buffer(Buffer&& other) noexcept;
+  Buffer& operator=(Buffer&& other) noexcept;
+
+  std::byte* data() const { return data_; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  std::byte* data_ = nullptr;
+  int64_t bytes_ = 0;
+};
+
+// Hands out 64-byte aligned pieces of one buffer, in order; pieces live as long as the arena.
+class Arena {
+ public:
+  Arena() = default;
+  explicit Arena(int64_t bytes) : buffer_(bytes) {}
+
+  // What a tensor of these elements takes from an arena.
+  static int64_t padded_bytes(Dtype dtype, int64_t elements);
+
+  // Throws OutOfMemory when the arena was sized too small: a bug of whoever planned it.
+  Tensor take(Dtype dtype, const Shape& shape);
+
+  int64_t bytes() const { return buffer_.bytes(); }
+  int64_t used() const { return used_; }
+
+ private:
+  Buffer buffer_;
+  int64_t used_ = 0;
+};
+
+}  // namespace cabochon

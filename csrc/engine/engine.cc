@@ -1,0 +1,208 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "base/float_mode.h"
+#include "engine/devices.h"
+#include "engine/memory_plan.h"
+
+namespace cabochon {
+namespace {
+
+constexpr auto kAskEvery = std::chrono::milliseconds(50);
+
+ModelPlan checked(ModelPlan plan) {
+  check_plan(plan);
+  return plan;
+}
+
+std::unique_ptr<RowSource> row_source(const std::shared_ptr<const Checkpoint>& checkpoint,
+                                      const TensorEntry* table) {
+  if (table == nullptr) return nullptr;
+  return std::make_unique<RowSource>(checkpoint, *table);
+}
+
+void require(bool is_true, const std::string& message) {
+  if (!is_true) throw InvalidArgument("step: " + message);
+}
+
+void require_pages(std::span<const int32_t> pages, int64_t count, const char* kind, size_t index) {
+  for (const int32_t page : pages) {
+    require(page >= 0 && page < count, text("sequence ", index, " has ", kind, " page ", page,
+                                            ", the cache has ", count));
+  }
+}
+
+}  // namespace
+
+Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
+               const EngineOptions& options,
+               const std::function<void(int64_t, int64_t)>& progress)
+    : plan_(checked(std::move(plan))),
+      options_(options),
+      checkpoint_(std::move(checkpoint)),
+      ops_(make_ops("cpu", options.threads)),
+      loaded_(checkpoint_, plan_, progress),
+      per_layer_rows_(row_source(checkpoint_, loaded_.per_layer_table())),
+      cache_(plan_, options.kv, options.global_pages, options.sliding_pages),
+      decoder_(plan_, loaded_.weights(), per_layer_rows_.get(), *ops_, options.max_rows),
+      logits_arena_(Arena::padded_bytes(Dtype::kF32, kHeadRows * plan_.vocab)),
+      logits_(logits_arena_.take(Dtype::kF32, {kHeadRows, plan_.vocab})) {}
+
+int64_t Engine::scratch_bytes() const {
+  const Dtype stored = per_layer_rows_ == nullptr ? Dtype::kF32 : per_layer_rows_->dtype();
+  return Scratch::bytes(plan_, options_.max_rows, stored) + logits_arena_.bytes();
+}
+
+void Engine::check(const Batch& batch) const {
+  const int64_t rows = std::ssize(batch.tokens);
+  require(rows > 0 && rows <= options_.max_rows,
+          text(rows, " tokens, expected 1 to ", options_.max_rows));
+  const int64_t ids = plan_.per_layer_vocab > 0 ? std::min(plan_.vocab, plan_.per_layer_vocab)
+                                                : plan_.vocab;
+  for (const int32_t token : batch.tokens) {
+    require(token >= 0 && token < ids, text("token id ", token, " is not in 0 to ", ids - 1));
+  }
+  const int64_t window = kv_sizes(plan_, options_.kv).longest_window;
+  int64_t next = 0;
+  for (size_t i = 0; i < batch.sequences.size(); ++i) {
+    const SequenceSlice& s = batch.sequences[i];
+    require(s.first_token == next && s.tokens > 0 && s.tokens <= rows - next && s.position >= 0,
+            text("sequence ", i, " takes ", s.tokens, " rows from ", s.first_token, " at position ",
+                 s.position, ", expected rows from ", next, " of ", rows));
+    next += s.tokens;
+    require_pages(s.global_pages, cache_.global_pages(), "global", i);
+    require_pages(s.sliding_pages, cache_.sliding_pages(), "sliding", i);
+    const int64_t end = s.position + s.tokens;
+    const int64_t global = kPagePositions * std::ssize(s.global_pages);
+    require(end <= global, text("sequence ", i, " ends at position ", end, ", its global pages at ",
+                                global));
+    // Before the ring comes round for the first time, every position has a place of its own.
+    const int64_t ring = kPagePositions * std::ssize(s.sliding_pages);
+    const int64_t needed = window + s.tokens + kPagePositions - 1;
+    require(window == 0 || end <= ring || ring >= needed,
+            text("sequence ", i, " has a ring of ", ring, " positions, expected ", needed,
+                 " for a window of ", window, " and ", s.tokens, " tokens"));
+  }
+  require(next == rows, text("sequences cover ", next, " of ", rows, " rows"));
+  require(batch.top >= 0 && batch.top <= 256, text("top is ", batch.top, ", expected 0 to 256"));
+  int64_t last = -1;
+  for (const Wish& wish : batch.wishes) {
+    require(wish.token > last && wish.token < rows,
+            text("a wish for row ", wish.token, " after one for row ", last, " of ", rows));
+    require(wish.want != Want::kTarget || (wish.target >= 0 && wish.target < plan_.vocab),
+            text("target ", wish.target, " is not in 0 to ", plan_.vocab - 1));
+    last = wish.token;
+  }
+}
+
+void Engine::lay_out_rows(const Batch& batch) {
+  row_sequences_.clear();
+  row_positions_.clear();
+  global_tables_.clear();
+  sliding_tables_.clear();
+  wanted_.clear();
+  for (const SequenceSlice& slice : batch.sequences) {
+    const auto index = static_cast<int32_t>(global_tables_.size());
+    global_tables_.push_back({.pages = slice.global_pages, .is_ring = false});
+    sliding_tables_.push_back({.pages = slice.sliding_pages, .is_ring = true});
+    for (int64_t i = 0; i < slice.tokens; ++i) {
+      row_sequences_.push_back(index);
+      row_positions_.push_back(slice.position + i);
+    }
+  }
+  for (const Wish& wish : batch.wishes) wanted_.push_back(wish.token);
+  row_failures_.assign(batch.tokens.size(), 0);
+}
+
+void Engine::step(const Batch& batch, StepResult result,
+                  const std::function<bool()>& interrupted) {
+  const DefaultFloatMode mode;
+  check(batch);
+  checkpoint_->require_unchanged();
+  lay_out_rows(batch);
+
+  auto asked = std::chrono::steady_clock::now();
+  const auto poll = [&] {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - asked < kAskEvery) return;
+    asked = now;
+    if (interrupted()) throw Interrupted();
+  };
+  const Tensor rows = decoder_.forward({.tokens = batch.tokens,
+                                        .sequences = row_sequences_,
+                                        .positions = row_positions_,
+                                        .global_tables = global_tables_,
+                                        .sliding_tables = sliding_tables_,
+                                        .wanted = wanted_,
+                                        .kv = cache_.layers(),
+                                        .failures = row_failures_},
+                                       poll);
+
+  std::fill(result.failures.begin(), result.failures.end(), 0);
+  for (size_t row = 0; row < row_failures_.size(); ++row) {
+    if (row_failures_[row] != 0) result.failures[static_cast<size_t>(row_sequences_[row])] = 1;
+  }
+  const int64_t wishes = std::ssize(batch.wishes), vocab = plan_.vocab;
+  size_t logits_row = 0;
+  for (int64_t begin = 0; begin < wishes; begin += kHeadRows) {
+    const int64_t count = std::min(kHeadRows, wishes - begin);
+    ops_->head({.logits = logits_.first(count),
+                .x = rows.rows(begin, count),
+                .weight = loaded_.weights().embedding,
+                .softcap = plan_.logit_softcap});
+    for (int64_t i = 0; i < count; ++i) {
+      const auto wish = static_cast<size_t>(begin + i);
+      finish_wish(batch, wish,
+                  {logits_.floats() + i * vocab, static_cast<size_t>(vocab)}, result, logits_row);
+      if (batch.wishes[wish].want == Want::kLogits) ++logits_row;
+    }
+    poll();
+  }
+}
+
+void Engine::finish_wish(const Batch& batch, size_t index, std::span<const float> logits,
+                         const StepResult& result, size_t logits_row) {
+  const Wish& wish = batch.wishes[index];
+  const auto vocab = std::ssize(logits);
+  const double log_sum = ops_->log_sum_exp(
+      {Dtype::kF32, {vocab}, const_cast<float*>(logits.data())});
+  const auto top = static_cast<size_t>(batch.top);
+  const std::span<const Candidate> largest = sampler_.largest(logits, std::max<size_t>(1, top));
+  result.best[index] = largest[0].id;
+  for (size_t i = 0; i < top; ++i) {
+    // A vocabulary smaller than `top` leaves entries without a token.
+    const bool is_there = i < largest.size();
+    result.top_ids[index * top + i] = is_there ? largest[i].id : -1;
+    result.top_logprobs[index * top + i] =
+        is_there ? static_cast<float>(largest[i].logit - log_sum) : -INFINITY;
+  }
+  if (wish.want == Want::kLogits) {
+    std::copy(logits.begin(), logits.end(),
+              result.logits.begin() + static_cast<int64_t>(logits_row) * vocab);
+  }
+
+  int32_t token = result.best[index];
+  WishStatus status = std::isfinite(log_sum) ? WishStatus::kOk : WishStatus::kNotFinite;
+  if (wish.want == Want::kTarget) token = wish.target;
+  if (wish.want == Want::kSample && status == WishStatus::kOk) {
+    const auto sequence = static_cast<size_t>(row_sequences_[static_cast<size_t>(wish.token)]);
+    const SequenceSlice& slice = batch.sequences[sequence];
+    if (slice.sampling == nullptr) {
+      throw InvalidArgument(text("step: sequence ", sequence, " wants a token, but has no sampling"));
+    }
+    // The drawn token stands one after the row whose logits it is drawn from.
+    const int64_t position = row_positions_[static_cast<size_t>(wish.token)] + 1;
+    const int32_t drawn = sampler_.draw(logits, *slice.sampling, slice.history, position);
+    if (drawn < 0) status = WishStatus::kNothingToDraw;
+    if (drawn >= 0) token = drawn;
+  }
+  result.tokens[index] = token;
+  result.logprobs[index] = static_cast<float>(logits[static_cast<size_t>(token)] - log_sum);
+  result.status[index] = static_cast<int32_t>(status);
+}
+
+}  // namespace cabochon

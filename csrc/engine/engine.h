@@ -1,0 +1,66 @@
+// The engine: weights, KV bytes and scratch of one model, and the step that uses them.
+//
+// Used by one thread at a time. Does not know text, Python, or which requests a step serves.
+#pragma once
+
+#include <functional>
+#include <memory>
+
+#include "engine/batch.h"
+#include "engine/kv_cache.h"
+#include "engine/loader.h"
+#include "model/decoder.h"
+
+namespace cabochon {
+
+struct EngineOptions {
+  Dtype kv = Dtype::kBf16;
+  int threads = 1;
+  int64_t max_rows = 256;  // tokens of one step
+  int64_t global_pages = 0, sliding_pages = 0;
+};
+
+class Engine {
+ public:
+  // progress(done, total) counts tensors read. Throws CheckpointError, OutOfMemory, DeviceError.
+  Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan, const EngineOptions& options,
+         const std::function<void(int64_t, int64_t)>& progress);
+
+  // Computes one batch. `interrupted` is asked between layers, at most every 50 ms; true ends the
+  // step with Interrupted. A step that throws has changed nothing that a later step can see: the
+  // caller advances positions only when it returns.
+  void step(const Batch& batch, StepResult result, const std::function<bool()>& interrupted);
+
+  const ModelPlan& plan() const { return plan_; }
+  std::string tier() const { return ops_->tier(); }
+  int threads() const { return options_.threads; }
+  int64_t weight_bytes() const { return loaded_.arena_bytes(); }
+  int64_t mapped_bytes() const { return loaded_.mapped_bytes(); }
+  int64_t kv_bytes() const { return cache_.bytes(); }
+  int64_t scratch_bytes() const;
+
+ private:
+  void check(const Batch& batch) const;
+  void lay_out_rows(const Batch& batch);
+  void finish_wish(const Batch& batch, size_t wish, std::span<const float> logits,
+                   const StepResult& result, size_t logits_row);
+
+  const ModelPlan plan_;
+  const EngineOptions options_;
+  std::shared_ptr<const Checkpoint> checkpoint_;
+  std::unique_ptr<Ops> ops_;
+  LoadedWeights loaded_;
+  std::unique_ptr<RowSource> per_layer_rows_;
+  KvCache cache_;
+  Decoder decoder_;
+  Arena logits_arena_;
+  Tensor logits_;  // [kHeadRows, vocab]
+  Sampler sampler_;
+  // Of the step at hand, kept so that a step allocates nothing.
+  std::vector<int32_t> row_sequences_, wanted_;
+  std::vector<int64_t> row_positions_;
+  std::vector<PageTable> global_tables_, sliding_tables_;
+  std::vector<uint8_t> row_failures_;
+};
+
+}  // namespace cabochon

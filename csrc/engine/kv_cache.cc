@@ -1,0 +1,52 @@
+#include "engine/kv_cache.h"
+
+#include <algorithm>
+
+namespace cabochon {
+namespace {
+
+int64_t half_layer_bytes(const LayerPlan& layer, Dtype dtype) {
+  return kPagePositions * layer.kv_heads * layer.head_dim * byte_size(dtype);
+}
+
+}  // namespace
+
+KvSizes kv_sizes(const ModelPlan& plan, Dtype dtype) {
+  KvSizes sizes;
+  for (int index = 0; index < plan.layer_count(); ++index) {
+    const LayerPlan& layer = plan.layers[static_cast<size_t>(index)];
+    sizes.longest_window = std::max<int64_t>(sizes.longest_window, layer.window);
+    if (!plan.owns_kv(index)) continue;
+    int64_t& page = layer.window > 0 ? sizes.sliding_page_bytes : sizes.global_page_bytes;
+    page += 2 * half_layer_bytes(layer, dtype);
+  }
+  return sizes;
+}
+
+KvCache::KvCache(const ModelPlan& plan, Dtype dtype, int64_t global_pages, int64_t sliding_pages)
+    : global_pages_(global_pages), sliding_pages_(sliding_pages) {
+  const KvSizes sizes = kv_sizes(plan, dtype);
+  global_ = Buffer(global_pages * sizes.global_page_bytes);
+  sliding_ = Buffer(sliding_pages * sizes.sliding_page_bytes);
+  int64_t global_offset = 0, sliding_offset = 0;
+  for (int index = 0; index < plan.layer_count(); ++index) {
+    const LayerPlan& layer = plan.layers[static_cast<size_t>(index)];
+    KvLayer view;
+    if (plan.owns_kv(index)) {
+      const bool is_sliding = layer.window > 0;
+      int64_t& offset = is_sliding ? sliding_offset : global_offset;
+      const int64_t half = half_layer_bytes(layer, dtype);
+      view = {.dtype = dtype,
+              .pages = is_sliding ? sliding_.data() : global_.data(),
+              .page_bytes = is_sliding ? sizes.sliding_page_bytes : sizes.global_page_bytes,
+              .key_offset = offset,
+              .value_offset = offset + half,
+              .kv_heads = layer.kv_heads,
+              .head_dim = layer.head_dim};
+      offset += 2 * half;
+    }
+    layers_.push_back(view);
+  }
+}
+
+}  // namespace cabochon

@@ -1,0 +1,52 @@
+// From logits to one token. Does not know text, devices or who asked.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace cabochon {
+
+// Options of one sequence. Ranges are checked by the constructor of the binding.
+struct SamplingArgs {
+  float temperature = 0.0f;  // 0: the largest logit, ties to the lowest id
+  int top_k = 0;             // 0: off
+  double top_p = 1.0, min_p = 0.0;
+  float repetition_penalty = 1.0f;
+  uint64_t seed = 0;
+  std::vector<int32_t> banned;      // never drawn
+  std::vector<int32_t> bias_ids;    // bias_values[i] is added to logit bias_ids[i]
+  std::vector<float> bias_values;
+};
+
+struct Candidate {
+  float logit;
+  int32_t id;
+};
+
+// Before every other in a list: larger logit, then lower id.
+inline bool precedes(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
+
+// Buffers that a step reuses.
+class Sampler {
+ public:
+  // The k first entries of logits by (logit descending, id ascending). Valid until the next call.
+  std::span<const Candidate> largest(std::span<const float> logits, size_t k);
+
+  // Draws the token of `position`. Order, fixed: bans, bias, repetition penalty (over `history`);
+  // temperature 0 ends here; top_k, division by the temperature (which keeps the order), top_p,
+  // min_p, each on what the one before left; one 53-bit uniform number against the running float64 sum of probabilities,
+  // survivors in the order of `precedes`. -1 when nothing is left to draw.
+  int32_t draw(std::span<const float> logits, const SamplingArgs& args,
+               std::span<const int32_t> history, int64_t position);
+
+ private:
+  std::vector<float> changed_;
+  std::vector<Candidate> candidates_;
+  std::vector<int32_t> seen_;
+  std::vector<double> weights_;
+};
+
+}  // namespace cabochon

@@ -1,0 +1,152 @@
+// One layer, read from top to bottom: docs/model.md, "Layer". h is the residual stream.
+#include "model/decoder.h"
+
+namespace cabochon {
+
+void Decoder::run_layer(int index, const DecoderStep& step) {
+  const LayerPlan& layer = plan_.layers[static_cast<size_t>(index)];
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
+  attention(index, step);
+  mlp(index);
+  if (layer.per_layer_input > 0) per_layer_branch(index);
+  if (!w.scalar.empty()) ops_.scale(rows_of(scratch_.residual, plan_.hidden), *w.scalar.floats());
+}
+
+// h += rms(branch) * weight
+void Decoder::add_normed(const Tensor& branch, const Tensor& weight) {
+  ops_.rms_norm_add({.out = rows_of(scratch_.residual, plan_.hidden),
+                     .x = branch,
+                     .weight = weight,
+                     .epsilon = plan_.norm_epsilon});
+}
+
+void Decoder::attention(int index, const DecoderStep& step) {
+  const LayerPlan& layer = plan_.layers[static_cast<size_t>(index)];
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
+  const int64_t tokens = rows_.count, head_dim = layer.head_dim, pairs = layer.rope_pairs;
+  const int64_t query_width = layer.heads * head_dim, kv_width = layer.kv_heads * head_dim;
+  const float epsilon = plan_.norm_epsilon;
+  const int kind = rope_of_layer_[static_cast<size_t>(index)];
+  const Tensor cos = rope_rows(scratch_.cos, kind, pairs);
+  const Tensor sin = rope_rows(scratch_.sin, kind, pairs);
+  const RowPlaces where = places(step, layer.window > 0);
+
+  const Tensor a = rows_of(scratch_.normed, plan_.hidden);
+  ops_.rms_norm({.out = a,
+                 .x = rows_of(scratch_.residual, plan_.hidden),
+                 .weight = w.norm_before_attention,
+                 .epsilon = epsilon});
+
+  const Tensor query_rows = rows_of(scratch_.queries, query_width);
+  const Tensor queries = reshape(query_rows, {tokens, layer.heads, head_dim});
+  ops_.matmul({.out = query_rows, .x = a, .weight = w.query});
+  ops_.rms_norm({.out = queries, .x = queries, .weight = w.query_norm, .epsilon = epsilon});
+  ops_.rope({.x = queries, .cos = cos, .sin = sin});
+
+  if (plan_.owns_kv(index)) {
+    const Tensor key_rows = rows_of(scratch_.keys, kv_width);
+    const Tensor value_rows = rows_of(scratch_.values, kv_width);
+    const Tensor keys = reshape(key_rows, {tokens, layer.kv_heads, head_dim});
+    const Tensor values = reshape(value_rows, {tokens, layer.kv_heads, head_dim});
+    ops_.matmul({.out = key_rows, .x = a, .weight = w.key});
+    if (!layer.values_from_keys) ops_.matmul({.out = value_rows, .x = a, .weight = w.value});
+    // Values from keys are those of the raw projection: before the key's norm and rope.
+    if (layer.value_norm) {
+      ops_.rms_norm({.out = values,
+                     .x = layer.values_from_keys ? keys : values,
+                     .weight = {},
+                     .epsilon = epsilon});
+    }
+    ops_.rms_norm({.out = keys, .x = keys, .weight = w.key_norm, .epsilon = epsilon});
+    ops_.rope({.x = keys, .cos = cos, .sin = sin});
+    ops_.store_kv({.kv = step.kv[static_cast<size_t>(index)],
+                   .keys = keys,
+                   .values = values,
+                   .places = where});
+  }
+
+  const Tensor attended = rows_of(scratch_.attended, query_width);
+  ops_.attention({.out = reshape(attended, {tokens, layer.heads, head_dim}),
+                  .queries = queries,
+                  .kv = step.kv[static_cast<size_t>(layer.kv_source)],
+                  .places = where,
+                  .window = layer.window,
+                  .scale = layer.score_scale});
+  const Tensor branch = rows_of(scratch_.branch, plan_.hidden);
+  ops_.matmul({.out = branch, .x = attended, .weight = w.output});
+  add_normed(branch, w.norm_after_attention);
+}
+
+void Decoder::mlp(int index) {
+  const LayerPlan& layer = plan_.layers[static_cast<size_t>(index)];
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
+  const Tensor x = rows_of(scratch_.normed, plan_.hidden);
+  const Tensor gate = rows_of(scratch_.gate, layer.ffn);
+  const Tensor branch = rows_of(scratch_.branch, plan_.hidden);
+  ops_.rms_norm({.out = x,
+                 .x = rows_of(scratch_.residual, plan_.hidden),
+                 .weight = w.norm_before_mlp,
+                 .epsilon = plan_.norm_epsilon});
+  ops_.gated_matmul({.out = gate,
+                     .up_rows = rows_of(scratch_.up, layer.ffn),
+                     .x = x,
+                     .gate = w.gate,
+                     .up = w.up});
+  ops_.matmul({.out = branch, .x = gate, .weight = w.down});
+  if (layer.experts > 0) mixture(layer, w);
+  add_normed(branch, w.norm_after_mlp);
+}
+
+// branch = norm(branch) + norm(experts): the dense MLP is the expert that is always on.
+void Decoder::mixture(const LayerPlan& layer, const LayerWeights& w) {
+  const int64_t hidden = plan_.hidden, top = layer.experts_per_token;
+  const float epsilon = plan_.norm_epsilon;
+  const Tensor residual = rows_of(scratch_.residual, hidden);
+  const Tensor x = rows_of(scratch_.normed, hidden);
+  const Tensor branch = rows_of(scratch_.branch, hidden);
+  const Tensor out = rows_of(scratch_.experts_out, hidden);
+  const Tensor ids = rows_of(scratch_.expert_ids, top);
+  const Tensor weights = rows_of(scratch_.expert_weights, top);
+  // The router reads the raw residual, not the experts' normed input.
+  ops_.route({.ids = ids,
+              .weights = weights,
+              .x = residual,
+              .weight = w.router,
+              .scale = w.router_scale,
+              .per_expert_scale = w.per_expert_scale,
+              .normed = x,
+              .scores = rows_of(scratch_.expert_scores, layer.experts),
+              .epsilon = epsilon});
+  ops_.rms_norm({.out = x, .x = residual, .weight = w.norm_before_experts, .epsilon = epsilon});
+  ops_.experts({.out = out,
+                .x = x,
+                .ids = ids,
+                .weights = weights,
+                .gate_up = w.expert_gate_up,
+                .down = w.expert_down,
+                .experts = layer.experts,
+                .gathered = rows_of(scratch_.expert_gathered, hidden),
+                .activated = rows_of(scratch_.expert_activated, 2 * layer.expert_ffn),
+                .results = front(scratch_.expert_results, {rows_.count * top, hidden})});
+  ops_.rms_norm({.out = branch, .x = branch, .weight = w.norm_after_dense, .epsilon = epsilon});
+  ops_.rms_norm({.out = out, .x = out, .weight = w.norm_after_experts, .epsilon = epsilon});
+  ops_.add(branch, out);
+}
+
+void Decoder::per_layer_branch(int index) {
+  const LayerPlan& layer = plan_.layers[static_cast<size_t>(index)];
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
+  const int64_t width = layer.per_layer_input;
+  const Tensor gated = rows_of(scratch_.per_layer, width);
+  const Tensor branch = rows_of(scratch_.branch, plan_.hidden);
+  // The gate reads the raw residual: there is no norm before it.
+  ops_.per_layer_gate({.out = gated,
+                       .x = rows_of(scratch_.residual, plan_.hidden),
+                       .gate = w.per_layer_gate,
+                       .input = rows_.per_layer_inputs,
+                       .offset = (index - rows_.first_layer) * width});
+  ops_.matmul({.out = branch, .x = gated, .weight = w.per_layer_projection});
+  add_normed(branch, w.norm_after_per_layer);
+}
+
+}  // namespace cabochon

@@ -1,0 +1,72 @@
+#include "model/scratch.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace cabochon {
+namespace {
+
+struct Need {
+  Tensor Scratch::* field;
+  Dtype dtype;
+  Shape shape;
+};
+
+// One list for the sum of bytes and for the tensors, so they cannot differ.
+std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype) {
+  int64_t query = 0, kv = 0, ffn = 0, top = 0, experts = 0, expert_ffn = 0, pairs = 0;
+  for (const LayerPlan& layer : plan.layers) {
+    query = std::max<int64_t>(query, int64_t{layer.heads} * layer.head_dim);
+    kv = std::max<int64_t>(kv, int64_t{layer.kv_heads} * layer.head_dim);
+    ffn = std::max<int64_t>(ffn, layer.ffn);
+    top = std::max<int64_t>(top, layer.experts_per_token);
+    experts = std::max<int64_t>(experts, layer.experts);
+    expert_ffn = std::max<int64_t>(expert_ffn, layer.expert_ffn);
+    pairs = std::max<int64_t>(pairs, layer.rope_pairs);
+  }
+  const int64_t hidden = plan.hidden, width = plan.layers[0].per_layer_input;
+  const int64_t early = width * plan.first_shared, all = plan.per_layer_width();
+  const int64_t expert_rows = experts > 0 ? rows : 0;
+  const Dtype f32 = Dtype::kF32;
+  return {{&Scratch::residual, f32, {rows, hidden}},
+          {&Scratch::normed, f32, {rows, hidden}},
+          {&Scratch::branch, f32, {rows, hidden}},
+          {&Scratch::queries, f32, {rows, query}},
+          {&Scratch::keys, f32, {rows, kv}},
+          {&Scratch::values, f32, {rows, kv}},
+          {&Scratch::attended, f32, {rows, query}},
+          {&Scratch::gate, f32, {rows, ffn}},
+          {&Scratch::up, f32, {rows, ffn}},
+          {&Scratch::stored, stored_dtype, {rows, all}},
+          {&Scratch::early, f32, {rows, early}},
+          {&Scratch::late, f32, {rows, all - early}},
+          {&Scratch::per_layer, f32, {rows, width}},
+          {&Scratch::experts_out, f32, {expert_rows, hidden}},
+          {&Scratch::expert_ids, Dtype::kI32, {expert_rows, top}},
+          {&Scratch::expert_weights, f32, {expert_rows, top}},
+          {&Scratch::expert_scores, f32, {expert_rows, experts}},
+          {&Scratch::expert_gathered, f32, {expert_rows, hidden}},
+          {&Scratch::expert_activated, f32, {expert_rows, 2 * expert_ffn}},
+          {&Scratch::expert_results, f32, {expert_rows * top, hidden}},
+          {&Scratch::cos, f32, {Scratch::kRopeKinds, rows, pairs}},
+          {&Scratch::sin, f32, {Scratch::kRopeKinds, rows, pairs}}};
+}
+
+}  // namespace
+
+int64_t Scratch::bytes(const ModelPlan& plan, int64_t rows, Dtype stored_dtype) {
+  int64_t total = 0;
+  for (const Need& need : needs(plan, rows, stored_dtype)) {
+    total += Arena::padded_bytes(need.dtype, need.shape.elements());
+  }
+  return total;
+}
+
+Scratch::Scratch(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
+    : arena_(bytes(plan, rows, stored_dtype)) {
+  for (const Need& need : needs(plan, rows, stored_dtype)) {
+    this->*need.field = arena_.take(need.dtype, need.shape);
+  }
+}
+
+}  // namespace cabochon

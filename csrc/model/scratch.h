@@ -1,0 +1,47 @@
+// The activation buffers of a step, sized from the plan: a step allocates nothing.
+#pragma once
+
+#include "base/buffer.h"
+#include "model/plan.h"
+
+namespace cabochon {
+
+// All float32 but where said; `rows` is the most tokens a step has. Layers reuse them: widths are
+// those of the widest layer, and a narrower layer takes the front.
+struct Scratch {
+  Scratch(const ModelPlan& plan, int64_t rows, Dtype stored_dtype);
+
+  // What the constructor would take, in bytes.
+  static int64_t bytes(const ModelPlan& plan, int64_t rows, Dtype stored_dtype);
+
+  Tensor residual;   // [rows, hidden]
+  Tensor normed;     // [rows, hidden]
+  Tensor branch;     // [rows, hidden]: what attention, the MLP or experts give
+  Tensor queries;    // [rows, heads * head_dim]
+  Tensor keys;       // [rows, kv_heads * head_dim]
+  Tensor values;     // the same
+  Tensor attended;   // as queries
+  Tensor gate, up;   // [rows, ffn]
+  Tensor stored;     // [rows, layers * width] in the table's type: rows of the per-layer table
+  Tensor early;      // [rows, first_shared * width]: per-layer inputs of layers below first_shared
+  Tensor late;       // [rows, the rest]: those of the rows that go on
+  Tensor per_layer;  // [rows, width]
+  Tensor experts_out;     // [rows, hidden]
+  Tensor expert_ids;      // [rows, top] int32
+  Tensor expert_weights;  // [rows, top]
+  Tensor expert_scores;   // [rows, experts]
+  Tensor expert_gathered;   // [rows, hidden]
+  Tensor expert_activated;  // [rows, 2 * expert_ffn]
+  Tensor expert_results;    // [rows * top, hidden]
+  // [kinds, rows, pairs]: cos and sin for each of at most kRopeKinds kinds of rope.
+  static constexpr int kRopeKinds = 4;
+  Tensor cos, sin;
+
+ private:
+  Arena arena_;
+};
+
+// The first `rows` rows of a buffer, seen with narrower columns.
+inline Tensor front(const Tensor& buffer, const Shape& shape) { return reshape(buffer, shape); }
+
+}  // namespace cabochon

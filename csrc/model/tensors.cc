@@ -1,0 +1,222 @@
+#include "model/tensors.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <unordered_set>
+
+namespace cabochon {
+namespace {
+
+// Prefixes of the text model in use: Gemma 4 and new Gemma 3 files, Gemma 3 on the hub, text only.
+constexpr std::array<std::string_view, 4> kPrefixes = {"model.language_model.",
+                                                       "language_model.model.", "model.", ""};
+
+// Towers and projectors of other modalities: recognised, not computed yet.
+constexpr std::array<std::string_view, 9> kTowers = {
+    "model.vision_tower.",     "model.audio_tower.", "model.embed_vision.",
+    "model.embed_audio.",      "model.vision_embedder.", "vision_tower.",
+    "multi_modal_projector.", "model.multi_modal_projector.", "audio_tower."};
+
+// Tensors that only a drafter has.
+constexpr std::array<std::string_view, 3> kDrafter = {"pre_projection.", "post_projection.",
+                                                      "masked_embedding."};
+
+template <size_t n>
+bool begins_with_any(std::string_view name, const std::array<std::string_view, n>& prefixes) {
+  return std::any_of(prefixes.begin(), prefixes.end(),
+                     [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
+Shape shape_of(const TensorEntry& entry) {
+  return entry.shape.size() <= Shape::kMaxRank ? Shape(std::span<const int64_t>(entry.shape))
+                                               : Shape();
+}
+
+std::string shape_text(const TensorEntry& entry) {
+  std::string out = "[";
+  for (size_t i = 0; i < entry.shape.size(); ++i) {
+    out += (i == 0 ? "" : ", ") + std::to_string(entry.shape[i]);
+  }
+  return out + "]";
+}
+
+class Binder {
+ public:
+  Binder(const Checkpoint& checkpoint, const ModelPlan& plan)
+      : checkpoint_(checkpoint), plan_(plan), prefix_(find_prefix()) {}
+
+  void vector(const std::string& name, const Shape& shape, Tensor& field, bool is_norm) {
+    bound_.push_back({find(name, shape), shape, TensorClass::kSmall, is_norm, nullptr, &field, 0});
+  }
+  void norm(const std::string& name, int64_t n, Tensor& field) { vector(name, {n}, field, true); }
+  void matrix(const std::string& name, const Shape& shape, PackedWeight& field,
+              TensorClass tensor_class) {
+    const int64_t rows = shape[shape.rank() - 2];
+    bound_.push_back({find(name, shape), shape, tensor_class, false, &field, nullptr, rows});
+  }
+  void table(const std::string& name, const Shape& shape) {
+    bound_.push_back({find(name, shape), shape, TensorClass::kPerLayerTable, false, nullptr, nullptr,
+                      shape[0]});
+  }
+  // A tensor that may be there and is not used.
+  void leftover(const std::string& name) { leftovers_.insert(prefix_ + name); }
+
+  std::vector<BoundTensor> finish() {
+    std::unordered_set<std::string_view> used;
+    for (const BoundTensor& bound : bound_) used.insert(bound.entry->name);
+    for (const TensorEntry& entry : checkpoint_.entries()) {
+      if (used.contains(entry.name) || leftovers_.contains(entry.name) ||
+          begins_with_any(entry.name, kTowers)) {
+        continue;
+      }
+      const std::string advice =
+          begins_with_any(entry.name, kDrafter)
+              ? "it belongs to a drafter, which is loaded beside its model and not alone"
+          : entry.name.ends_with("lm_head.weight")
+              ? "the head of this model is its embedding; a head of its own is not supported"
+              : "no part of this model has that name; is config.json that of this checkpoint?";
+      fail(entry, text("found ", entry.dtype, " ", shape_text(entry), ", expected no such tensor: ",
+                       advice));
+    }
+    return std::move(bound_);
+  }
+
+ private:
+  [[noreturn]] void fail(const TensorEntry& entry, const std::string& what) const {
+    const std::string& path = checkpoint_.file(entry).path();
+    throw CheckpointError(text(path, ": tensor ", entry.name, ": ", what), path, entry.name);
+  }
+
+  std::string find_prefix() const {
+    for (const std::string_view prefix : kPrefixes) {
+      if (checkpoint_.find(std::string(prefix) + "embed_tokens.weight") != nullptr) {
+        return std::string(prefix);
+      }
+    }
+    throw CheckpointError(
+        text("no tensor model.language_model.embed_tokens.weight (nor with another known prefix) "
+             "among ",
+             checkpoint_.entries().size(), " tensors: this is no Gemma text model"),
+        "", "embed_tokens.weight");
+  }
+
+  const TensorEntry* find(const std::string& name, const Shape& shape) const {
+    const std::string full = prefix_ + name;
+    const TensorEntry* entry = checkpoint_.find(full);
+    if (entry == nullptr) {
+      throw CheckpointError(text("tensor ", full, " is missing from ",
+                                 checkpoint_.entries().size(), " tensors; expected ", shape,
+                                 ": is the download complete, and config.json that of this "
+                                 "checkpoint?"),
+                            "", full);
+    }
+    if (!(shape_of(*entry) == shape) || entry->shape.size() > Shape::kMaxRank) {
+      fail(*entry, text("found shape ", shape_text(*entry), ", expected ", shape));
+    }
+    if (entry->dtype != "BF16" && entry->dtype != "F32" && entry->dtype != "F16") {
+      fail(*entry, text("found type ", entry->dtype, ", expected BF16, F16 or F32"));
+    }
+    return entry;
+  }
+
+  const Checkpoint& checkpoint_;
+  const ModelPlan& plan_;
+  std::string prefix_;
+  std::vector<BoundTensor> bound_;
+  std::unordered_set<std::string> leftovers_;
+};
+
+void bind_layer(Binder& binder, const ModelPlan& plan, int index, LayerWeights& w) {
+  const LayerPlan& layer = plan.layers[static_cast<size_t>(index)];
+  const std::string at = text("layers.", index, ".");
+  const int64_t hidden = plan.hidden, ffn = layer.ffn, experts = layer.experts;
+  const int64_t query_rows = int64_t{layer.heads} * layer.head_dim;
+  const int64_t kv_rows = int64_t{layer.kv_heads} * layer.head_dim;
+
+  binder.norm(at + "input_layernorm.weight", hidden, w.norm_before_attention);
+  binder.norm(at + "post_attention_layernorm.weight", hidden, w.norm_after_attention);
+  binder.norm(at + "pre_feedforward_layernorm.weight", hidden, w.norm_before_mlp);
+  binder.norm(at + "post_feedforward_layernorm.weight", hidden, w.norm_after_mlp);
+  binder.matrix(at + "self_attn.q_proj.weight", {query_rows, hidden}, w.query,
+                TensorClass::kAttention);
+  binder.matrix(at + "self_attn.o_proj.weight", {hidden, query_rows}, w.output,
+                TensorClass::kAttention);
+  binder.norm(at + "self_attn.q_norm.weight", layer.head_dim, w.query_norm);
+  if (plan.owns_kv(index)) {
+    binder.matrix(at + "self_attn.k_proj.weight", {kv_rows, hidden}, w.key, TensorClass::kAttention);
+    binder.norm(at + "self_attn.k_norm.weight", layer.head_dim, w.key_norm);
+    if (!layer.values_from_keys) {
+      binder.matrix(at + "self_attn.v_proj.weight", {kv_rows, hidden}, w.value,
+                    TensorClass::kAttention);
+    }
+  } else {
+    // Base checkpoints store them, although nothing reads them.
+    for (const char* name : {"k_proj", "v_proj", "k_norm"}) {
+      binder.leftover(at + "self_attn." + name + ".weight");
+    }
+  }
+  binder.matrix(at + "mlp.gate_proj.weight", {ffn, hidden}, w.gate, TensorClass::kMlp);
+  binder.matrix(at + "mlp.up_proj.weight", {ffn, hidden}, w.up, TensorClass::kMlp);
+  binder.matrix(at + "mlp.down_proj.weight", {hidden, ffn}, w.down, TensorClass::kMlp);
+  if (plan.layer_scalars) binder.vector(at + "layer_scalar", {1}, w.scalar, false);
+  if (layer.per_layer_input > 0) {
+    const int64_t width = layer.per_layer_input;
+    binder.matrix(at + "per_layer_input_gate.weight", {width, hidden}, w.per_layer_gate,
+                  TensorClass::kPerLayer);
+    binder.matrix(at + "per_layer_projection.weight", {hidden, width}, w.per_layer_projection,
+                  TensorClass::kPerLayer);
+    binder.norm(at + "post_per_layer_input_norm.weight", hidden, w.norm_after_per_layer);
+  }
+  if (experts > 0) {
+    const int64_t expert_ffn = layer.expert_ffn;
+    binder.matrix(at + "router.proj.weight", {experts, hidden}, w.router, TensorClass::kExperts);
+    binder.vector(at + "router.scale", {hidden}, w.router_scale, false);
+    binder.vector(at + "router.per_expert_scale", {experts}, w.per_expert_scale, false);
+    binder.matrix(at + "experts.gate_up_proj", {experts, 2 * expert_ffn, hidden}, w.expert_gate_up,
+                  TensorClass::kExperts);
+    binder.matrix(at + "experts.down_proj", {experts, hidden, expert_ffn}, w.expert_down,
+                  TensorClass::kExperts);
+    binder.norm(at + "pre_feedforward_layernorm_2.weight", hidden, w.norm_before_experts);
+    binder.norm(at + "post_feedforward_layernorm_1.weight", hidden, w.norm_after_dense);
+    binder.norm(at + "post_feedforward_layernorm_2.weight", hidden, w.norm_after_experts);
+  }
+}
+
+}  // namespace
+
+const char* name_of(TensorClass tensor_class) {
+  switch (tensor_class) {
+    case TensorClass::kEmbedding: return "embedding and head";
+    case TensorClass::kPerLayerTable: return "per-layer table";
+    case TensorClass::kPerLayer: return "per-layer projections";
+    case TensorClass::kAttention: return "attention";
+    case TensorClass::kMlp: return "mlp";
+    case TensorClass::kExperts: return "experts";
+    case TensorClass::kSmall: return "norms and scales";
+  }
+  return "?";
+}
+
+std::vector<BoundTensor> bind_tensors(const Checkpoint& checkpoint, const ModelPlan& plan,
+                                      ModelWeights& weights) {
+  Binder binder(checkpoint, plan);
+  const int64_t hidden = plan.hidden, width = plan.per_layer_width();
+  weights.layers.resize(plan.layers.size());
+  binder.matrix("embed_tokens.weight", {plan.vocab, hidden}, weights.embedding,
+                TensorClass::kEmbedding);
+  binder.norm("norm.weight", hidden, weights.norm);
+  if (width > 0) {
+    binder.table("embed_tokens_per_layer.weight", {plan.per_layer_vocab, width});
+    binder.matrix("per_layer_model_projection.weight", {width, hidden},
+                  weights.per_layer_model_projection, TensorClass::kPerLayer);
+    binder.norm("per_layer_projection_norm.weight", plan.layers[0].per_layer_input,
+                weights.per_layer_norm);
+  }
+  for (int index = 0; index < plan.layer_count(); ++index) {
+    bind_layer(binder, plan, index, weights.layers[static_cast<size_t>(index)]);
+  }
+  return binder.finish();
+}
+
+}  // namespace cabochon

@@ -1,0 +1,57 @@
+// Checkpoint names, fields and shapes: the only place that knows what tensors are called.
+//
+// Goes both ways: every field of the plan finds its tensor with the expected shape, and every tensor
+// of the files is used or on the list of known leftovers. Does not read bytes.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "model/plan.h"
+#include "weights/checkpoint.h"
+#include "weights/format.h"
+
+namespace cabochon {
+
+// What a tensor is for: classes of the memory table, and of formats later.
+enum class TensorClass { kEmbedding, kPerLayerTable, kPerLayer, kAttention, kMlp, kExperts, kSmall };
+const char* name_of(TensorClass tensor_class);
+
+// Weights of one layer. Matrices are as stored; norms and scales are float32 vectors.
+struct LayerWeights {
+  PackedWeight query, key, value, output;  // key, value empty where shared; value where K = V
+  PackedWeight gate, up, down;
+  PackedWeight per_layer_gate, per_layer_projection;
+  PackedWeight router, expert_gate_up, expert_down;
+  Tensor norm_before_attention, norm_after_attention, norm_before_mlp, norm_after_mlp;
+  Tensor query_norm, key_norm, norm_after_per_layer;
+  Tensor norm_before_experts, norm_after_dense, norm_after_experts;
+  Tensor router_scale, per_expert_scale;
+  Tensor scalar;  // [1]; empty: 1
+};
+
+struct ModelWeights {
+  PackedWeight embedding;
+  PackedWeight per_layer_model_projection;
+  Tensor norm, per_layer_norm;
+  std::vector<LayerWeights> layers;
+};
+
+// One tensor that the plan asks for, found in the checkpoint.
+struct BoundTensor {
+  const TensorEntry* entry;
+  Shape shape;
+  TensorClass tensor_class;
+  bool is_norm;           // takes ModelPlan::norm_offset
+  PackedWeight* matrix;   // where it belongs in ModelWeights: a matrix,
+  Tensor* vector;         // or a float32 vector; neither for the per-layer table
+  int64_t rows;           // of one matrix of a stack of experts
+};
+
+// Finds every tensor of the plan. `weights` must outlive the result, whose pointers go into it.
+// Throws CheckpointError naming file, tensor, found and expected shape.
+std::vector<BoundTensor> bind_tensors(const Checkpoint& checkpoint, const ModelPlan& plan,
+                                      ModelWeights& weights);
+
+}  // namespace cabochon

@@ -1,0 +1,139 @@
+// Arguments of the operations in ops.h: named fields, shapes beside them.
+//
+// Tensors are views that the caller owns; all activations are float32. "rows" are tokens of a step,
+// of any sequences, in any order: an operation treats each row by itself.
+#pragma once
+
+#include <cstdint>
+#include <span>
+
+#include "base/tensor.h"
+#include "weights/format.h"
+
+namespace cabochon {
+
+struct EmbedArgs {
+  Tensor out;  // [tokens, hidden]
+  std::span<const int32_t> ids;
+  PackedWeight table;  // [vocab, hidden]
+  float scale;         // out = widened row * scale
+};
+
+struct NormArgs {
+  Tensor out;     // [..., n]
+  Tensor x;       // the same shape
+  Tensor weight;  // [n] float32, or empty: no weight
+  float epsilon;
+};
+
+struct RopeArgs {
+  Tensor x;         // [tokens, heads, head_dim], turned in place
+  Tensor cos, sin;  // [tokens, pairs]; pairs <= head_dim / 2, the other pairs stay
+};
+
+struct MatmulArgs {
+  Tensor out;  // [tokens, rows]
+  Tensor x;    // [tokens, cols]
+  PackedWeight weight;
+};
+
+struct GatedMatmulArgs {
+  Tensor out;               // [tokens, ffn]: gelu(gate x) * (up x)
+  Tensor up_rows;           // [tokens, ffn] scratch
+  Tensor x;                 // [tokens, hidden]
+  PackedWeight gate, up;    // [ffn, hidden]
+};
+
+struct PerLayerGateArgs {
+  Tensor out;         // [tokens, width]: gelu(gate x) * input
+  Tensor x;           // [tokens, hidden], the raw residual
+  PackedWeight gate;  // [width, hidden]
+  Tensor input;       // [tokens, columns]; this layer's slice begins at `offset`
+  int64_t offset;
+};
+
+// out = (rms(out * projection_scale) * norm + stored * stored_scale) * result_scale, for each run of
+// `width` values: the context projection of a token and its row of the table make one input a layer.
+struct PerLayerSumArgs {
+  Tensor out;     // [tokens, columns], whole runs of width; computed in place
+  Tensor norm;    // [width]
+  Tensor stored;  // [tokens, all columns] bf16 or float32: rows of the table
+  int64_t begin;  // column of stored that column 0 of out belongs to
+  float projection_scale, stored_scale, result_scale, epsilon;
+};
+
+// Where one layer's keys and values stand in a page: [kv_heads, 64, head_dim] each.
+struct KvLayer {
+  Dtype dtype = Dtype::kF32;  // float32 or bf16
+  std::byte* pages = nullptr;
+  int64_t page_bytes = 0;
+  int64_t key_offset = 0, value_offset = 0;  // bytes from the start of a page
+  int64_t kv_heads = 0, head_dim = 0;
+};
+
+// The pages of one sequence. Page of position p: pages[p / 64], or of a ring pages[p / 64 % size].
+struct PageTable {
+  std::span<const int32_t> pages;
+  bool is_ring = false;
+
+  int32_t page_of(int64_t position) const {
+    const size_t index = static_cast<size_t>(position / 64);
+    return pages[is_ring ? index % pages.size() : index];
+  }
+};
+
+// Which sequence a row belongs to and where it stands in it.
+struct RowPlaces {
+  std::span<const int32_t> sequences;  // [tokens], index into tables
+  std::span<const int64_t> positions;  // [tokens]
+  std::span<const PageTable> tables;
+};
+
+struct StoreKvArgs {
+  KvLayer kv;
+  Tensor keys, values;  // [tokens, kv_heads, head_dim]; rounded to the cache's type here
+  RowPlaces places;
+};
+
+struct AttentionArgs {
+  Tensor out;      // [tokens, heads, head_dim]
+  Tensor queries;  // [tokens, heads, head_dim]
+  KvLayer kv;      // reads the cache alone, never fresh keys
+  RowPlaces places;
+  int64_t window;  // keys a query sees, itself included; 0: all before it
+  float scale;
+};
+
+struct RouteArgs {
+  Tensor ids;           // [tokens, top] int32, largest first, ties to the lowest id
+  Tensor weights;       // [tokens, top]
+  Tensor x;             // [tokens, hidden], the raw residual
+  PackedWeight weight;  // [experts, hidden]
+  Tensor scale;         // [hidden]
+  Tensor per_expert_scale;  // [experts]
+  Tensor normed;        // [tokens, hidden] scratch
+  Tensor scores;        // [tokens, experts] scratch
+  float epsilon;
+};
+
+struct ExpertsArgs {
+  Tensor out;            // [tokens, hidden]: sum over a token's experts, ascending by id
+  Tensor x;              // [tokens, hidden], normed
+  Tensor ids, weights;   // [tokens, top]
+  PackedWeight gate_up;  // [2 * ffn, hidden] of each expert, gate rows first
+  PackedWeight down;     // [hidden, ffn] of each expert
+  int64_t experts;
+  // Scratch: rows of the tokens that chose an expert, and one row for each (token, choice).
+  Tensor gathered;   // [tokens, hidden]
+  Tensor activated;  // [tokens, 2 * ffn]
+  Tensor results;    // [tokens * top, hidden]
+};
+
+struct HeadArgs {
+  Tensor logits;        // [tokens, vocab]
+  Tensor x;             // [tokens, hidden], normed
+  PackedWeight weight;  // [vocab, hidden]
+  float softcap;        // cap * tanh(logit / cap); 0: none
+};
+
+}  // namespace cabochon

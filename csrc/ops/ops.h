@@ -1,0 +1,73 @@
+// The contract of a device: what it can compute. Read this page first.
+//
+// Public methods are plain and check their arguments (ops.cc), once for all devices; the private
+// virtuals compute. Every operation treats each row (token) by itself: its bits never depend on the
+// other rows, their number or the number of threads. Orders of summation: docs/numerics.md.
+// Does not know how a device fulfils it, nor tensor names, nor plans.
+#pragma once
+
+#include <string>
+
+#include "ops/args.h"
+
+namespace cabochon {
+
+class Ops {
+ public:
+  Ops() = default;
+  virtual ~Ops() = default;
+  Ops(const Ops&) = delete;
+  Ops& operator=(const Ops&) = delete;
+
+  // What computes here, for `info` and manifests: "avx512".
+  virtual std::string tier() const = 0;
+
+  // rows
+  void embed(const EmbedArgs& args);         // out = table[ids] * scale
+  void rms_norm(const NormArgs& args);       // out = x / sqrt(mean(x^2) + epsilon) * weight
+  void rms_norm_add(const NormArgs& args);   // out += the same
+  void rope(const RopeArgs& args);           // pairs (i, i + head_dim / 2) turn by their angle
+  void scale(Tensor x, float factor);        // x *= factor
+  void add(Tensor out, Tensor x);            // out += x
+
+  // projections
+  void matmul(const MatmulArgs& args);             // out = x W^T
+  void gated_matmul(const GatedMatmulArgs& args);  // out = gelu(x gate^T) * (x up^T)
+
+  // attention
+  void store_kv(const StoreKvArgs& args);
+  void attention(const AttentionArgs& args);  // softmax(scale q k^T) v over visible keys
+
+  // per-layer inputs
+  void per_layer_sum(const PerLayerSumArgs& args);
+  void per_layer_gate(const PerLayerGateArgs& args);
+
+  // mixture of experts
+  void route(const RouteArgs& args);
+  void experts(const ExpertsArgs& args);
+
+  // head
+  void head(const HeadArgs& args);  // logits, softcapped
+  // Natural log of the sum of exp over the last dimension of x [n]: chunks of 4,096 entries, each
+  // summed in 16 lanes, chunks ascending in float64. NaN or infinity in x gives a non-finite result.
+  double log_sum_exp(Tensor x);
+
+ private:
+  virtual void compute_embed(const EmbedArgs& args) = 0;
+  virtual void compute_rms_norm(const NormArgs& args, bool is_added) = 0;
+  virtual void compute_rope(const RopeArgs& args) = 0;
+  virtual void compute_scale(Tensor x, float factor) = 0;
+  virtual void compute_add(Tensor out, Tensor x) = 0;
+  virtual void compute_matmul(const MatmulArgs& args) = 0;
+  virtual void compute_gated_matmul(const GatedMatmulArgs& args) = 0;
+  virtual void compute_store_kv(const StoreKvArgs& args) = 0;
+  virtual void compute_attention(const AttentionArgs& args) = 0;
+  virtual void compute_per_layer_sum(const PerLayerSumArgs& args) = 0;
+  virtual void compute_per_layer_gate(const PerLayerGateArgs& args) = 0;
+  virtual void compute_route(const RouteArgs& args) = 0;
+  virtual void compute_experts(const ExpertsArgs& args) = 0;
+  virtual void compute_head(const HeadArgs& args) = 0;
+  virtual double compute_log_sum_exp(Tensor x) = 0;
+};
+
+}  // namespace cabochon
