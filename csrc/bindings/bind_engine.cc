@@ -1,0 +1,225 @@
+#include <pybind11/stl.h>
+
+#include <memory>
+#include <optional>
+
+#include "bindings/convert.h"
+#include "engine/engine.h"
+
+namespace cabochon {
+namespace {
+
+SamplingArgs make_sampling(float temperature, int top_k, double top_p, double min_p,
+                           float repetition_penalty, uint64_t seed, const Array<int32_t>& banned,
+                           const Array<int32_t>& bias_ids, const Array<float>& bias_values) {
+  if (bias_ids.size() != bias_values.size()) {
+    throw InvalidArgument(text("bias_ids has ", bias_ids.size(), " entries, bias_values ",
+                               bias_values.size()));
+  }
+  const auto ids = view(bias_ids);
+  const auto bans = view(banned);
+  const auto values = view(bias_values);
+  return {.temperature = temperature,
+          .top_k = top_k,
+          .top_p = top_p,
+          .min_p = min_p,
+          .repetition_penalty = repetition_penalty,
+          .seed = seed,
+          .banned = {bans.begin(), bans.end()},
+          .bias_ids = {ids.begin(), ids.end()},
+          .bias_values = {values.begin(), values.end()}};
+}
+
+void require_ids(const std::vector<int32_t>& ids, int vocab, const char* name) {
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= vocab) {
+      throw InvalidArgument(text(name, ": token id ", id, " is not in 0 to ", vocab - 1));
+    }
+  }
+}
+
+// Arrays of results, made before the GIL is released.
+struct Results {
+  Results(int64_t wishes, int64_t top, int64_t logits_rows, int64_t vocab, int64_t sequences)
+      : tokens(wishes),
+        logprobs(wishes),
+        best(wishes),
+        top_ids({wishes, top}),
+        top_logprobs({wishes, top}),
+        logits({logits_rows, vocab}),
+        status(wishes),
+        failures(sequences) {}
+
+  StepResult views() {
+    return {.tokens = mutable_view(tokens),
+            .logprobs = mutable_view(logprobs),
+            .best = mutable_view(best),
+            .top_ids = mutable_view(top_ids),
+            .top_logprobs = mutable_view(top_logprobs),
+            .logits = mutable_view(logits),
+            .status = mutable_view(status),
+            .failures = mutable_view(failures)};
+  }
+
+  Array<int32_t> tokens;
+  Array<float> logprobs;
+  Array<int32_t> best, top_ids;
+  Array<float> top_logprobs, logits;
+  Array<int32_t> status, failures;
+};
+
+class PyEngine {
+ public:
+  PyEngine(std::shared_ptr<Checkpoint> checkpoint, const py::object& plan, const std::string& kv,
+           int threads, int64_t max_rows, int64_t global_pages, int64_t sliding_pages,
+           const py::object& progress) {
+    const EngineOptions options{.kv = to_kv_dtype(kv),
+                                .threads = threads,
+                                .max_rows = max_rows,
+                                .global_pages = global_pages,
+                                .sliding_pages = sliding_pages};
+    ModelPlan native = to_plan(plan);
+    const py::gil_scoped_release release;
+    engine_ = std::make_unique<Engine>(
+        std::move(checkpoint), std::move(native), options, [&](int64_t done, int64_t total) {
+          const py::gil_scoped_acquire acquire;
+          if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+          if (!progress.is_none()) progress(done, total);
+        });
+  }
+
+  Engine& open() const {
+    if (engine_ == nullptr) throw InvalidArgument("the engine is closed; load the model again");
+    return *engine_;
+  }
+
+  void close() { engine_.reset(); }
+
+  std::unique_ptr<Results> step(const Array<int32_t>& tokens, const Array<int64_t>& slices,
+                                const std::vector<Array<int32_t>>& global_pages,
+                                const std::vector<Array<int32_t>>& sliding_pages,
+                                const Array<int32_t>& wishes,
+                                const std::vector<std::optional<SamplingArgs>>& sampling,
+                                const std::vector<std::optional<Array<int32_t>>>& histories,
+                                int top) {
+    Engine& engine = open();
+    const int vocab = engine.plan().vocab;
+    const auto sequences = static_cast<size_t>(slices.ndim() == 2 ? slices.shape(0) : 0);
+    if (slices.ndim() != 2 || slices.shape(1) != 3 || wishes.ndim() != 2 || wishes.shape(1) != 3 ||
+        global_pages.size() != sequences || sliding_pages.size() != sequences ||
+        sampling.size() != sequences || histories.size() != sequences) {
+      throw InvalidArgument(text("step: slices is ", py::repr(slices.attr("shape")), ", wishes ",
+                                 py::repr(wishes.attr("shape")), "; expected [n, 3] each, and n of ",
+                                 "global_pages (", global_pages.size(), "), sliding_pages (",
+                                 sliding_pages.size(), "), sampling (", sampling.size(),
+                                 ") and histories (", histories.size(), ")"));
+    }
+    Batch batch{.tokens = view(tokens), .top = top};
+    for (size_t i = 0; i < sequences; ++i) {
+      const auto row = static_cast<py::ssize_t>(i);
+      SequenceSlice slice{.first_token = slices.at(row, 0),
+                          .tokens = slices.at(row, 1),
+                          .position = slices.at(row, 2),
+                          .global_pages = view(global_pages[i]),
+                          .sliding_pages = view(sliding_pages[i])};
+      if (sampling[i].has_value()) {
+        require_ids(sampling[i]->banned, vocab, "banned");
+        require_ids(sampling[i]->bias_ids, vocab, "logit_bias");
+        slice.sampling = &*sampling[i];
+      }
+      if (histories[i].has_value()) {
+        slice.history = view(*histories[i]);
+        for (const int32_t id : slice.history) {
+          if (id < 0 || id >= vocab) {
+            throw InvalidArgument(text("step: history of sequence ", i, " has token id ", id,
+                                       ", which is not in 0 to ", vocab - 1));
+          }
+        }
+      }
+      batch.sequences.push_back(slice);
+    }
+    int64_t logits_rows = 0;
+    for (py::ssize_t i = 0; i < wishes.shape(0); ++i) {
+      const int32_t want = wishes.at(i, 1);
+      if (want < 0 || want >= kWants) {
+        throw InvalidArgument(text("step: wish ", i, " is ", want, ", expected 0 to ", kWants - 1));
+      }
+      batch.wishes.push_back({wishes.at(i, 0), static_cast<Want>(want), wishes.at(i, 2)});
+      if (batch.wishes.back().want == Want::kLogits) ++logits_rows;
+    }
+    if (top < 0 || top > 256) {
+      throw InvalidArgument(text("step: top is ", top, ", expected 0 to 256"));
+    }
+    auto results = std::make_unique<Results>(std::ssize(batch.wishes), top, logits_rows, vocab,
+                                             static_cast<int64_t>(sequences));
+    const StepResult views = results->views();
+    std::optional<py::error_already_set> signal;
+    try {
+      const py::gil_scoped_release release;
+      engine.step(batch, views, [&] {
+        const py::gil_scoped_acquire acquire;
+        // Runs Python's handlers on the main thread; elsewhere it does nothing.
+        if (PyErr_CheckSignals() == 0) return false;
+        signal.emplace();
+        return true;
+      });
+    } catch (const Interrupted&) {
+      if (signal.has_value()) throw std::move(*signal);
+      throw;
+    }
+    return results;
+  }
+
+ private:
+  std::unique_ptr<Engine> engine_;
+};
+
+}  // namespace
+
+void bind_engine(py::module_& module) {
+  module.attr("PAGE_POSITIONS") = kPagePositions;
+  module.attr("WANT_SAMPLE") = static_cast<int>(Want::kSample);
+  module.attr("WANT_TARGET") = static_cast<int>(Want::kTarget);
+  module.attr("WANT_TOP") = static_cast<int>(Want::kTop);
+  module.attr("WANT_LOGITS") = static_cast<int>(Want::kLogits);
+
+  py::class_<SamplingArgs>(module, "SamplingArgs")
+      .def(py::init(&make_sampling), py::kw_only(), py::arg("temperature"), py::arg("top_k"),
+           py::arg("top_p"), py::arg("min_p"), py::arg("repetition_penalty"), py::arg("seed"),
+           py::arg("banned").noconvert(), py::arg("bias_ids").noconvert(),
+           py::arg("bias_values").noconvert());
+
+  py::class_<Results>(module, "StepResult")
+      .def_readonly("tokens", &Results::tokens)
+      .def_readonly("logprobs", &Results::logprobs)
+      .def_readonly("best", &Results::best)
+      .def_readonly("top_ids", &Results::top_ids)
+      .def_readonly("top_logprobs", &Results::top_logprobs)
+      .def_readonly("logits", &Results::logits)
+      .def_readonly("status", &Results::status)
+      .def_readonly("failures", &Results::failures);
+
+  py::class_<PyEngine>(module, "Engine")
+      .def(py::init<std::shared_ptr<Checkpoint>, const py::object&, const std::string&, int, int64_t,
+                    int64_t, int64_t, const py::object&>(),
+           py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("kv"), py::arg("threads"),
+           py::arg("max_rows"), py::arg("global_pages"), py::arg("sliding_pages"),
+           py::arg("progress") = py::none())
+      .def_property_readonly("tier", [](const PyEngine& e) { return e.open().tier(); })
+      .def_property_readonly("threads", [](const PyEngine& e) { return e.open().threads(); })
+      .def("memory",
+           [](const PyEngine& e) {
+             py::dict bytes;
+             bytes["weights"] = e.open().weight_bytes();
+             bytes["mapped"] = e.open().mapped_bytes();
+             bytes["kv"] = e.open().kv_bytes();
+             bytes["scratch"] = e.open().scratch_bytes();
+             return bytes;
+           })
+      .def("step", &PyEngine::step, py::arg("tokens").noconvert(), py::arg("slices").noconvert(),
+           py::arg("global_pages"), py::arg("sliding_pages"), py::arg("wishes").noconvert(),
+           py::arg("sampling"), py::arg("histories"), py::arg("top") = 0)
+      .def("close", &PyEngine::close);
+}
+
+}  // namespace cabochon

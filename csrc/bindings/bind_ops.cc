@@ -1,0 +1,265 @@
+// cabochon.ops: single operations on arrays, by the same code that the model runs.
+#include <pybind11/stl.h>
+
+#include <cmath>
+#include <numeric>
+#include <optional>
+#include <vector>
+
+#include "base/buffer.h"
+#include "base/float_mode.h"
+#include "base/thread_pool.h"
+#include "bindings/convert.h"
+#include "engine/devices.h"
+#include "engine/kv_cache.h"
+#include "model/rope_table.h"
+#include "ops/ops.h"
+
+namespace cabochon {
+namespace {
+
+// Computes with the process's tier and threads, without the GIL.
+template <typename Fn>
+void compute(Fn&& fn) {
+  const py::gil_scoped_release release;
+  const DefaultFloatMode mode;
+  const auto ops = make_ops("cpu", ThreadPool::default_threads());
+  fn(*ops);
+}
+
+Tensor tensor_of(Array<float>& array) { return to_tensor(array, "result"); }
+
+void require_rank(const Tensor& tensor, int rank, const char* name) {
+  if (tensor.shape.rank() != rank) {
+    throw InvalidArgument(
+        text(name, " is ", tensor.shape, ", expected ", rank, " dimensions"));
+  }
+}
+
+// [..., rows, cols] in float32 or bf16.
+PackedWeight weight_of(const py::array& array, const char* name, int rank) {
+  const Tensor tensor = to_tensor(array, name);
+  require_rank(tensor, rank, name);
+  return as_stored(tensor, tensor.shape[rank - 2], tensor.shape.back());
+}
+
+Array<float> rms_norm(const py::array& x, const std::optional<py::array>& weight, float epsilon) {
+  const Tensor in = to_tensor(x, "x");
+  Array<float> out = make_floats(in.shape);
+  const Tensor result = tensor_of(out);
+  const Tensor scale = weight.has_value() ? to_tensor(*weight, "weight") : Tensor{};
+  compute([&](Ops& ops) {
+    ops.rms_norm({.out = result, .x = in, .weight = scale, .epsilon = epsilon});
+  });
+  return out;
+}
+
+Array<float> rope(const py::array& x, const Array<int64_t>& positions, float theta, double rotated,
+                  float scaling) {
+  const Tensor in = to_tensor(x, "x");
+  require_rank(in, 3, "x");
+  if (positions.ndim() != 1 || positions.size() != in.shape[0]) {
+    throw InvalidArgument(text("positions has ", positions.size(), " entries, expected ",
+                               in.shape[0], " (tokens of x)"));
+  }
+  const auto head_dim = static_cast<int>(in.shape[2]);
+  const int pairs = static_cast<int>(std::floor(rotated * head_dim / 2));
+  const RopeTable table(theta, scaling, head_dim, pairs);
+  Array<float> out = make_floats(in.shape);
+  const Tensor result = tensor_of(out);
+  std::copy_n(in.floats(), in.shape.elements(), result.floats());
+  const auto where = view(positions);
+  compute([&](Ops& ops) {
+    Arena arena(2 * Arena::padded_bytes(Dtype::kF32, in.shape[0] * pairs));
+    const Tensor cos = arena.take(Dtype::kF32, {in.shape[0], pairs});
+    const Tensor sin = arena.take(Dtype::kF32, {in.shape[0], pairs});
+    table.fill(where, cos, sin);
+    ops.rope({.x = result, .cos = cos, .sin = sin});
+  });
+  return out;
+}
+
+Array<float> matmul(const py::array& x, const py::array& weight) {
+  const Tensor in = to_tensor(x, "x");
+  require_rank(in, 2, "x");
+  const PackedWeight matrix = weight_of(weight, "weight", 2);
+  Array<float> out = make_floats({in.shape[0], matrix.rows});
+  const Tensor result = tensor_of(out);
+  compute([&](Ops& ops) { ops.matmul({.out = result, .x = in, .weight = matrix}); });
+  return out;
+}
+
+// Keys and values go into pages of a cache of their own, as in the model; then queries read them.
+Array<float> attention(const py::array& q, const py::array& k, const py::array& v, int64_t window,
+                       float scale) {
+  const Tensor queries = to_tensor(q, "q"), keys = to_tensor(k, "k"), values = to_tensor(v, "v");
+  require_rank(queries, 3, "q");
+  require_rank(keys, 3, "k");
+  const int64_t tokens = queries.shape[0], count = keys.shape[0];
+  if (count < tokens) {
+    throw InvalidArgument(text("k has ", count, " keys, expected at least the ", tokens,
+                               " tokens of q: query t stands at keys - tokens + t"));
+  }
+  if (queries.shape[2] != keys.shape[2]) {
+    throw InvalidArgument(text("q has heads of ", queries.shape[2], ", k of ", keys.shape[2]));
+  }
+  Array<float> out = make_floats(queries.shape);
+  const Tensor result = tensor_of(out);
+  compute([&](Ops& ops) {
+    const int64_t pages = (count + kPagePositions - 1) / kPagePositions;
+    const int64_t half = kPagePositions * keys.shape[1] * keys.shape[2] * byte_size(Dtype::kF32);
+    const Buffer cache(pages * 2 * half);
+    const KvLayer layer{.dtype = Dtype::kF32,
+                        .pages = cache.data(),
+                        .page_bytes = 2 * half,
+                        .key_offset = 0,
+                        .value_offset = half,
+                        .kv_heads = keys.shape[1],
+                        .head_dim = keys.shape[2]};
+    std::vector<int32_t> numbers(static_cast<size_t>(pages));
+    std::iota(numbers.begin(), numbers.end(), 0);
+    const PageTable table{.pages = numbers, .is_ring = false};
+    const std::vector<int32_t> sequence(static_cast<size_t>(count), 0);
+    std::vector<int64_t> positions(static_cast<size_t>(count));
+    std::iota(positions.begin(), positions.end(), 0);
+    const auto last = static_cast<size_t>(tokens);
+    const std::span<const int64_t> all(positions);
+    ops.store_kv({.kv = layer,
+                  .keys = keys,
+                  .values = values,
+                  .places = {sequence, all, {&table, 1}}});
+    ops.attention({.out = result,
+                   .queries = queries,
+                   .kv = layer,
+                   .places = {std::span(sequence).first(last), all.last(last), {&table, 1}},
+                   .window = window,
+                   .scale = scale});
+  });
+  return out;
+}
+
+Array<float> per_layer_input(const Array<int32_t>& token_ids, const py::array& x,
+                             const py::array& table, const py::array& projection,
+                             const py::array& norm, float epsilon) {
+  const Tensor in = to_tensor(x, "x"), rows = to_tensor(table, "table");
+  const Tensor weight = to_tensor(norm, "norm");
+  const PackedWeight matrix = weight_of(projection, "projection", 2);
+  require_rank(in, 2, "x");
+  require_rank(rows, 2, "table");
+  require_rank(weight, 1, "norm");
+  const int64_t tokens = in.shape[0], all = rows.shape[1], width = weight.shape[0];
+  const auto ids = view(token_ids);
+  if (std::ssize(ids) != tokens || width == 0 || all % width != 0 || matrix.rows != all) {
+    throw InvalidArgument(text("token_ids has ", ids.size(), " ids for x ", in.shape,
+                               ", table is ", rows.shape, ", projection [", matrix.rows, ", ",
+                               matrix.cols, "], norm ", weight.shape,
+                               ": expected [tokens], [vocab, layers * width], "
+                               "[layers * width, hidden], [width]"));
+  }
+  for (const int32_t id : ids) {
+    if (id < 0 || id >= rows.shape[0]) {
+      throw InvalidArgument(
+          text("token_ids: ", id, " is not in 0 to ", rows.shape[0] - 1, " (rows of table)"));
+    }
+  }
+  Array<float> out = make_floats({tokens, all / width, width});
+  const Tensor result = reshape(tensor_of(out), {tokens, all});
+  compute([&](Ops& ops) {
+    Arena arena(Arena::padded_bytes(rows.dtype, tokens * all));
+    const Tensor stored = arena.take(rows.dtype, {tokens, all});
+    const int64_t row_bytes = all * byte_size(rows.dtype);
+    for (int64_t t = 0; t < tokens; ++t) {
+      std::copy_n(rows.as<std::byte>() + ids[static_cast<size_t>(t)] * row_bytes, row_bytes,
+                  stored.as<std::byte>() + t * row_bytes);
+    }
+    ops.matmul({.out = result, .x = in, .weight = matrix});
+    const auto hidden = static_cast<double>(in.shape[1]);
+    ops.per_layer_sum(
+        {.out = result,
+         .norm = weight,
+         .stored = stored,
+         .begin = 0,
+         .projection_scale = static_cast<float>(1.0 / std::sqrt(hidden)),
+         .stored_scale = static_cast<float>(std::sqrt(static_cast<double>(width))),
+         .result_scale = static_cast<float>(1.0 / std::sqrt(2.0)),
+         .epsilon = epsilon});
+  });
+  return out;
+}
+
+py::tuple route(const py::array& x, const py::array& weight, const py::array& scale,
+                const py::array& per_expert_scale, int top_k, float epsilon) {
+  const Tensor in = to_tensor(x, "x");
+  require_rank(in, 2, "x");
+  const PackedWeight matrix = weight_of(weight, "weight", 2);
+  const Tensor factors = to_tensor(scale, "scale");
+  const Tensor expert_factors = to_tensor(per_expert_scale, "per_expert_scale");
+  if (top_k < 1 || top_k > matrix.rows) {
+    throw InvalidArgument(text("top_k is ", top_k, ", expected 1 to ", matrix.rows, " (experts)"));
+  }
+  Array<int32_t> ids({in.shape[0], int64_t{top_k}});
+  Array<float> weights = make_floats({in.shape[0], top_k});
+  const Tensor chosen{Dtype::kI32, {in.shape[0], top_k}, ids.mutable_data()};
+  const Tensor result = tensor_of(weights);
+  compute([&](Ops& ops) {
+    Arena arena(Arena::padded_bytes(Dtype::kF32, in.shape.elements()) +
+                Arena::padded_bytes(Dtype::kF32, in.shape[0] * matrix.rows));
+    ops.route({.ids = chosen,
+               .weights = result,
+               .x = in,
+               .weight = matrix,
+               .scale = factors,
+               .per_expert_scale = expert_factors,
+               .normed = arena.take(Dtype::kF32, in.shape),
+               .scores = arena.take(Dtype::kF32, {in.shape[0], matrix.rows}),
+               .epsilon = epsilon});
+  });
+  return py::make_tuple(ids, weights);
+}
+
+Array<float> experts(const py::array& x, const Array<int32_t>& ids, const py::array& weights,
+                     const py::array& gate_up, const py::array& down) {
+  const Tensor in = to_tensor(x, "x"), factors = to_tensor(weights, "weights");
+  require_rank(in, 2, "x");
+  if (ids.ndim() != 2) throw InvalidArgument(text("ids has ", ids.ndim(), " dimensions, expected 2"));
+  const PackedWeight up = weight_of(gate_up, "gate_up", 3), out_rows = weight_of(down, "down", 3);
+  const int64_t tokens = in.shape[0], hidden = in.shape[1], top = ids.shape(1);
+  Array<float> out = make_floats(in.shape);
+  const Tensor result = tensor_of(out);
+  const Tensor chosen{Dtype::kI32, {ids.shape(0), top}, const_cast<int32_t*>(ids.data())};
+  compute([&](Ops& ops) {
+    Arena arena(Arena::padded_bytes(Dtype::kF32, tokens * hidden) +
+                Arena::padded_bytes(Dtype::kF32, tokens * 2 * out_rows.cols) +
+                Arena::padded_bytes(Dtype::kF32, tokens * top * hidden));
+    ops.experts({.out = result,
+                 .x = in,
+                 .ids = chosen,
+                 .weights = factors,
+                 .gate_up = up,
+                 .down = out_rows,
+                 .experts = down.shape(0),
+                 .gathered = arena.take(Dtype::kF32, {tokens, hidden}),
+                 .activated = arena.take(Dtype::kF32, {tokens, 2 * out_rows.cols}),
+                 .results = arena.take(Dtype::kF32, {tokens * top, hidden})});
+  });
+  return out;
+}
+
+}  // namespace
+
+void bind_ops(py::module_& module) {
+  module.def("rms_norm", &rms_norm, py::arg("x"), py::arg("weight"), py::arg("epsilon"));
+  module.def("rope", &rope, py::arg("x"), py::arg("positions").noconvert(), py::arg("theta"),
+             py::arg("rotated"), py::arg("scaling"));
+  module.def("matmul", &matmul, py::arg("x"), py::arg("weight"));
+  module.def("attention", &attention, py::arg("q"), py::arg("k"), py::arg("v"), py::arg("window"),
+             py::arg("scale"));
+  module.def("per_layer_input", &per_layer_input, py::arg("token_ids").noconvert(), py::arg("x"),
+             py::arg("table"), py::arg("projection"), py::arg("norm"), py::arg("epsilon"));
+  module.def("route", &route, py::arg("x"), py::arg("weight"), py::arg("scale"),
+             py::arg("per_expert_scale"), py::arg("top_k"), py::arg("epsilon") = 1e-6f);
+  module.def("experts", &experts, py::arg("x"), py::arg("ids").noconvert(), py::arg("weights"),
+             py::arg("gate_up"), py::arg("down"));
+}
+
+}  // namespace cabochon

@@ -1,0 +1,285 @@
+// `_core.testing`: every kernel by tier, for tests. Arrays in, arrays out.
+//
+// Every array is copied between guard elements, `offset` elements past an aligned address. Guards
+// around inputs are NaN, so that a kernel which uses what lies outside shows it; changed guards
+// around an output raise RuntimeError.
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cpu/select.h"
+
+namespace cabochon {
+
+namespace py = pybind11;
+
+namespace {
+
+constexpr size_t kGuards = 64;
+
+template <class T>
+using Array = py::array_t<T, py::array::c_style>;
+using State = std::pair<float, float>;  // max, sum
+
+void require(bool condition, const char* message) {
+  if (!condition) throw std::invalid_argument(std::string("testing: ") + message);
+}
+
+template <class T>
+size_t length(const Array<T>& array) {
+  return static_cast<size_t>(array.size());
+}
+
+template <class T>
+size_t extent(const Array<T>& array, py::ssize_t axis) {
+  require(array.ndim() == 2, "expected an array of two dimensions");
+  return static_cast<size_t>(array.shape(axis));
+}
+
+template <class T>
+class Guarded {
+ public:
+  Guarded(size_t count, size_t offset)
+      : count_(count), front_(kGuards + offset), elements_(front_ + count + kGuards, guard()) {}
+
+  Guarded(const Array<T>& content, size_t offset) : Guarded(length(content), offset) {
+    std::copy_n(content.data(), count_, data());
+  }
+
+  T* data() { return elements_.data() + front_; }
+
+  // Of rows of `row` elements, the first `kept` of each; the others are guards too.
+  Array<T> taken(std::vector<py::ssize_t> shape, size_t row = 1, size_t kept = 1) {
+    Array<T> array(std::move(shape));
+    T* to = array.mutable_data();
+    for (size_t i = 0; i < elements_.size(); ++i) {
+      const bool inside = front_ <= i && i < front_ + count_ && (i - front_) % row < kept;
+      if (inside) {
+        *to++ = elements_[i];
+      } else if (std::memcmp(&elements_[i], &kGuardBytes, sizeof(T)) != 0) {
+        throw std::runtime_error("testing: the kernel wrote outside its output, at element " +
+                                 std::to_string(static_cast<py::ssize_t>(i - front_)) + " of " +
+                                 std::to_string(count_));
+      }
+    }
+    return array;
+  }
+  Array<T> taken() { return taken({static_cast<py::ssize_t>(count_)}); }
+
+ private:
+  static constexpr uint32_t kGuardBytes = 0xffffffff;  // a NaN as float32 and as bf16
+
+  static T guard() {
+    T value;
+    std::memcpy(&value, &kGuardBytes, sizeof value);
+    return value;
+  }
+
+  size_t count_;
+  size_t front_;
+  std::vector<T> elements_;
+};
+
+template <class Weight, auto kKernel>
+Array<float> matmul(const std::string& tier, const Array<float>& x, const Array<Weight>& weight,
+                    size_t gap, size_t offset) {
+  const size_t tokens = extent(x, 0), cols = extent(x, 1), rows = extent(weight, 0);
+  require(extent(weight, 1) == cols, "x and weight differ in columns");
+  Guarded<float> activations(x, offset), out(tokens * (rows + gap), offset);
+  Guarded<Weight> weights(weight, offset);
+  (cpu::kernels_for(tier).*kKernel)(out.data(), rows + gap, activations.data(), weights.data(),
+                                    tokens, rows, cols);
+  return out.taken({x.shape(0), weight.shape(0)}, std::max<size_t>(rows + gap, 1), rows);
+}
+
+Array<float> rms_norm(const std::string& tier, const Array<float>& x,
+                      const std::optional<Array<float>>& weight, float epsilon, bool in_place,
+                      size_t offset) {
+  const size_t n = length(x);
+  require(n > 0 && (!weight || length(*weight) == n), "expected n > 0 weights, one for each x");
+  Guarded<float> in(x, offset), fresh(n, offset);
+  Guarded<float> weights = weight ? Guarded<float>(*weight, offset) : Guarded<float>(0, offset);
+  Guarded<float>& out = in_place ? in : fresh;
+  cpu::kernels_for(tier).rms_norm(out.data(), in.data(), weight ? weights.data() : nullptr, n,
+                                  epsilon);
+  return out.taken();
+}
+
+Array<float> rms_norm_add(const std::string& tier, const Array<float>& out, const Array<float>& x,
+                          const std::optional<Array<float>>& weight, float epsilon, size_t offset) {
+  const size_t n = length(x);
+  require(n > 0 && length(out) == n && (!weight || length(*weight) == n), "lengths differ");
+  Guarded<float> sum(out, offset), in(x, offset);
+  Guarded<float> weights = weight ? Guarded<float>(*weight, offset) : Guarded<float>(0, offset);
+  cpu::kernels_for(tier).rms_norm_add(sum.data(), in.data(), weight ? weights.data() : nullptr, n,
+                                      epsilon);
+  return sum.taken();
+}
+
+Array<float> rope(const std::string& tier, const Array<float>& x, const Array<float>& cos,
+                  const Array<float>& sin, size_t offset) {
+  require(length(cos) == length(sin) && length(cos) <= length(x) / 2, "too many pairs");
+  Guarded<float> head(x, offset), cosines(cos, offset), sines(sin, offset);
+  cpu::kernels_for(tier).rope(head.data(), cosines.data(), sines.data(), length(x), length(cos));
+  return head.taken();
+}
+
+Array<float> gelu_multiply(const std::string& tier, const Array<float>& gate,
+                           const Array<float>& up, const std::string& in_place, size_t offset) {
+  require(length(gate) == length(up), "gate and up differ in length");
+  require(in_place.empty() || in_place == "gate" || in_place == "up",
+          "in_place is '', 'gate' or 'up'");
+  Guarded<float> gates(gate, offset), ups(up, offset), fresh(length(gate), offset);
+  Guarded<float>& out = in_place == "gate" ? gates : in_place == "up" ? ups : fresh;
+  cpu::kernels_for(tier).gelu_multiply(out.data(), gates.data(), ups.data(), length(gate));
+  return out.taken();
+}
+
+Array<float> softcap(const std::string& tier, const Array<float>& x, float cap, size_t offset) {
+  Guarded<float> out(x, offset);
+  cpu::kernels_for(tier).softcap(out.data(), cap, length(x));
+  return out.taken();
+}
+
+py::tuple exp_sum(const std::string& tier, const Array<float>& x, float max, bool terms,
+                  bool in_place, size_t offset) {
+  Guarded<float> in(x, offset), fresh(length(x), offset);
+  Guarded<float>& out = in_place ? in : fresh;
+  const float sum =
+      cpu::kernels_for(tier).exp_sum(terms ? out.data() : nullptr, in.data(), max, length(x));
+  return py::make_tuple(sum, out.taken());
+}
+
+Array<float> scale(const std::string& tier, const Array<float>& x, float factor, size_t offset) {
+  Guarded<float> in(x, offset), out(length(x), offset);
+  cpu::kernels_for(tier).scale(out.data(), in.data(), factor, length(x));
+  return out.taken();
+}
+
+Array<float> add(const std::string& tier, const Array<float>& out, const Array<float>& x,
+                 size_t offset) {
+  require(length(out) == length(x), "out and x differ in length");
+  Guarded<float> sum(out, offset), in(x, offset);
+  cpu::kernels_for(tier).add(sum.data(), in.data(), length(x));
+  return sum.taken();
+}
+
+Array<float> add_scaled(const std::string& tier, const Array<float>& out, const Array<float>& x,
+                        float factor, size_t offset) {
+  require(length(out) == length(x), "out and x differ in length");
+  Guarded<float> sum(out, offset), in(x, offset);
+  cpu::kernels_for(tier).add_scaled(sum.data(), in.data(), factor, length(x));
+  return sum.taken();
+}
+
+Array<float> add_scaled_then_scale(const std::string& tier, const Array<float>& out,
+                                   const Array<float>& x, float x_factor, float factor,
+                                   size_t offset) {
+  require(length(out) == length(x), "out and x differ in length");
+  Guarded<float> sum(out, offset), in(x, offset);
+  cpu::kernels_for(tier).add_scaled_then_scale(sum.data(), in.data(), x_factor, factor, length(x));
+  return sum.taken();
+}
+
+Array<float> widen_bf16(const std::string& tier, const Array<uint16_t>& x, size_t offset) {
+  Guarded<uint16_t> in(x, offset);
+  Guarded<float> out(length(x), offset);
+  cpu::kernels_for(tier).widen_bf16(out.data(), in.data(), length(x));
+  return out.taken();
+}
+
+Array<uint16_t> narrow_bf16(const std::string& tier, const Array<float>& x, size_t offset) {
+  Guarded<float> in(x, offset);
+  Guarded<uint16_t> out(length(x), offset);
+  cpu::kernels_for(tier).narrow_bf16(out.data(), in.data(), length(x));
+  return out.taken();
+}
+
+template <class Kv, auto kKernel>
+py::tuple attend(const std::string& tier, State state, const Array<float>& attended,
+                 const Array<float>& query, const Array<Kv>& keys, const Array<Kv>& values,
+                 size_t first, size_t last, float scale, size_t offset) {
+  const size_t head_dim = length(query);
+  require(length(attended) == head_dim && head_dim > 0 && head_dim <= cpu::kMaxHeadDim,
+          "attended and query differ in length");
+  require(extent(keys, 0) == cpu::kKeyBlock && extent(keys, 1) == head_dim, "keys: wrong shape");
+  require(extent(values, 0) == cpu::kKeyBlock && extent(values, 1) == head_dim,
+          "values: wrong shape");
+  require(first < last && last <= cpu::kKeyBlock, "expected first < last <= 64");
+  Guarded<float> out(attended, offset), queries(query, offset);
+  Guarded<Kv> key_block(keys, offset), value_block(values, offset);
+  cpu::SoftmaxState softmax{state.first, state.second};
+  const cpu::AttentionBlock block{.query = queries.data(),
+                                  .keys = key_block.data(),
+                                  .values = value_block.data(),
+                                  .head_dim = head_dim,
+                                  .first = first,
+                                  .last = last,
+                                  .scale = scale};
+  (cpu::kernels_for(tier).*kKernel)(&softmax, out.data(), &block);
+  return py::make_tuple(State(softmax.max, softmax.sum), out.taken());
+}
+
+py::tuple merge_attention(const std::string& tier, State state, const Array<float>& attended,
+                          State part_state, const Array<float>& part, size_t offset) {
+  require(length(attended) == length(part), "attended and part differ in length");
+  Guarded<float> out(attended, offset), later(part, offset);
+  cpu::SoftmaxState softmax{state.first, state.second};
+  const cpu::SoftmaxState later_softmax{part_state.first, part_state.second};
+  cpu::kernels_for(tier).merge_attention(&softmax, out.data(), &later_softmax, later.data(),
+                                         length(part));
+  return py::make_tuple(State(softmax.max, softmax.sum), out.taken());
+}
+
+}  // namespace
+
+void bind_testing(py::module_& module) {
+  const auto offset = py::arg("offset") = 0;
+  const auto tier = py::arg("tier");
+  const auto x = py::arg("x");
+  std::vector<std::string> names;
+  const auto define = [&](const char* name, auto function, const auto&... arguments) {
+    module.def(name, function, tier, arguments..., py::kw_only(), offset);
+    names.emplace_back(name);
+  };
+
+  define("matmul_f32", matmul<float, &cpu::Kernels::matmul_f32>, x, py::arg("weight"),
+         py::arg("gap") = 0);
+  define("matmul_bf16", matmul<uint16_t, &cpu::Kernels::matmul_bf16>, x, py::arg("weight"),
+         py::arg("gap") = 0);
+  define("rms_norm", rms_norm, x, py::arg("weight"), py::arg("epsilon"),
+         py::arg("in_place") = false);
+  define("rms_norm_add", rms_norm_add, py::arg("out"), x, py::arg("weight"), py::arg("epsilon"));
+  define("rope", rope, x, py::arg("cos"), py::arg("sin"));
+  define("gelu_multiply", gelu_multiply, py::arg("gate"), py::arg("up"), py::arg("in_place") = "");
+  define("softcap", softcap, x, py::arg("cap"));
+  define("exp_sum", exp_sum, x, py::arg("max"), py::arg("terms") = true,
+         py::arg("in_place") = false);
+  define("scale", scale, x, py::arg("factor"));
+  define("add", add, py::arg("out"), x);
+  define("add_scaled", add_scaled, py::arg("out"), x, py::arg("factor"));
+  define("add_scaled_then_scale", add_scaled_then_scale, py::arg("out"), x, py::arg("x_factor"),
+         py::arg("factor"));
+  define("widen_bf16", widen_bf16, x);
+  define("narrow_bf16", narrow_bf16, x);
+  const auto define_attend = [&](const char* name, auto function) {
+    define(name, function, py::arg("state"), py::arg("attended"), py::arg("query"), py::arg("keys"),
+           py::arg("values"), py::arg("first"), py::arg("last"), py::arg("scale"));
+  };
+  define_attend("attend_f32", attend<float, &cpu::Kernels::attend_f32>);
+  define_attend("attend_bf16", attend<uint16_t, &cpu::Kernels::attend_bf16>);
+  define("merge_attention", merge_attention, py::arg("state"), py::arg("attended"),
+         py::arg("part_state"), py::arg("part"));
+
+  module.def("kernel_names", [names] { return names; });
+}
+
+}  // namespace cabochon

@@ -1,0 +1,62 @@
+// Ops on a CPU: rows are split over threads, then the kernels of one tier compute.
+//
+// Every split is by row (of tokens or of a weight), so no sum is ever cut by the number of threads.
+#pragma once
+
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "cpu/kernels.h"
+#include "ops/ops.h"
+
+namespace cabochon::cpu {
+
+class CpuOps final : public Ops {
+ public:
+  // threads >= 1. The pool is the process's; this model uses `threads` of it.
+  CpuOps(const Kernels& kernels, int threads);
+
+  std::string tier() const override { return kernels_.tier; }
+
+ private:
+  void compute_embed(const EmbedArgs& args) override;
+  void compute_rms_norm(const NormArgs& args, bool is_added) override;
+  void compute_rope(const RopeArgs& args) override;
+  void compute_scale(Tensor x, float factor) override;
+  void compute_add(Tensor out, Tensor x) override;
+  void compute_matmul(const MatmulArgs& args) override;
+  void compute_gated_matmul(const GatedMatmulArgs& args) override;
+  void compute_store_kv(const StoreKvArgs& args) override;
+  void compute_attention(const AttentionArgs& args) override;
+  void compute_per_layer_sum(const PerLayerSumArgs& args) override;
+  void compute_per_layer_gate(const PerLayerGateArgs& args) override;
+  void compute_route(const RouteArgs& args) override;
+  void compute_experts(const ExpertsArgs& args) override;
+  void compute_head(const HeadArgs& args) override;
+  double compute_log_sum_exp(Tensor x) override;
+
+  // Runs fn over row ranges: on this thread alone when the whole costs less than a barrier is worth.
+  template <typename Fn>
+  void for_rows(int64_t rows, int64_t granule, int64_t operations_per_row, Fn&& fn) {
+    const bool is_small = rows * operations_per_row < kOperationsWorthABarrier;
+    pool_.parallel_for(is_small ? 1 : threads_, rows, granule, fn);
+  }
+
+  // out[t * out_stride + r] = dot(weight row r, x row t) for `tokens` rows of x, on this thread.
+  void dot_rows(float* out, int64_t out_stride, const float* x, const PackedWeight& weight,
+                int64_t begin_row, int64_t rows, int64_t tokens) const noexcept;
+  // One row of a stored table as float32.
+  void widen(float* out, const Tensor& table, int64_t offset, int64_t count) const noexcept;
+  void attend(const AttentionArgs& args, int64_t token, int64_t head) const noexcept;
+
+  static constexpr int64_t kOperationsWorthABarrier = 1 << 14;
+  static constexpr int64_t kRowGranule = 16;  // weight rows a thread takes at least
+
+  Kernels kernels_;
+  int threads_;
+  ThreadPool& pool_;
+  std::vector<float> chunk_sums_;  // of log_sum_exp
+  std::vector<int32_t> choices_;   // of experts: (token, choice) pairs sorted by expert
+};
+
+}  // namespace cabochon::cpu

@@ -1,0 +1,120 @@
+// The inner loops a CPU tier may speed up: one function pointer per loop.
+//
+// cpu/scalar/ fills every entry and is the definition, bit for bit. A faster tier overrides the
+// entries it does better (select.cc). A tier file includes this header, its intrinsics and nothing
+// else of ours: declarations and constants only stand here, so that no weak symbol can carry a
+// tier's instructions into the rest of the program. Knows no threads, no tensors, no Gemma.
+//
+// A kernel is what one thread does alone: no allocation, no checks, no exceptions. Pointers need no
+// alignment beyond that of their element. Counts may be 0 unless said otherwise.
+//
+// Two orders of summation are used, and nothing else (docs/numerics.md):
+//   16 lanes   lane j starts at +0 and takes elements j, j + 16, j + 32, ... in that order, the row
+//              being padded with +0 to a multiple of 16; then lanes j and j + 8 are added, then
+//              j and j + 4, j + 2, j + 1. Products enter by fma.
+//   ascending  one running value, element by element.
+// exp and tanh are the polynomials of scalar/activation.cc, the same steps in every tier; a NaN
+// stays a NaN.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace cabochon::cpu {
+
+inline constexpr size_t kLanes = 16;        // partial sums of a 16-lane sum
+inline constexpr size_t kKeyBlock = 64;     // keys that share one step of the online softmax
+inline constexpr size_t kMaxHeadDim = 1024;
+
+// One query against one block of keys. Only keys first <= i < last are visible; the others may hold
+// anything and are never read into the result.
+struct AttentionBlock {
+  const float* query;  // [head_dim]
+  const void* keys;    // [kKeyBlock, head_dim] float32 or bf16 bits
+  const void* values;  // the same
+  size_t head_dim;     // 1 to kMaxHeadDim
+  size_t first, last;  // first < last <= kKeyBlock
+  float scale;         // score = scale * dot(query, key); the dot in 16 lanes
+};
+
+// A running softmax over keys: values weighted by exp(score - max) are in attended[head_dim].
+// Before the first block: max = -infinity, sum = 0, attended all +0.
+struct SoftmaxState {
+  float max;
+  float sum;
+};
+
+struct Kernels {
+  const char* tier;
+
+  // out[t * out_stride + r] = dot(weight row r, x row t), in 16 lanes.
+  //   x [tokens, cols], weight [rows, cols]; bf16 weights are widened exactly.
+  // The order inside a dot never depends on tokens or rows.
+  void (*matmul_f32)(float* out, size_t out_stride, const float* x, const float* weight,
+                     size_t tokens, size_t rows, size_t cols) noexcept;
+  void (*matmul_bf16)(float* out, size_t out_stride, const float* x, const uint16_t* weight,
+                      size_t tokens, size_t rows, size_t cols) noexcept;
+
+  // One row: s = 1 / sqrt(sum(x^2) / n + epsilon), the sum in 16 lanes, then
+  //   rms_norm      out[i]  = (x[i] * s) * weight[i];  a null weight leaves the last factor out
+  //   rms_norm_add  out[i] += (x[i] * s) * weight[i]   (plain multiply, multiply, add: no fma)
+  // n > 0; out may be x in rms_norm.
+  void (*rms_norm)(float* out, const float* x, const float* weight, size_t n,
+                   float epsilon) noexcept;
+  void (*rms_norm_add)(float* out, const float* x, const float* weight, size_t n,
+                       float epsilon) noexcept;
+
+  // One head in place: for i < pairs, with a = x[i], b = x[i + head_dim / 2]:
+  //   x[i] = a * cos[i] - b * sin[i];  x[i + head_dim / 2] = b * cos[i] + a * sin[i]  (no fma)
+  void (*rope)(float* x, const float* cos, const float* sin, size_t head_dim,
+               size_t pairs) noexcept;
+
+  // out[i] = gelu(gate[i]) * up[i]; out may be gate or up.
+  //   gelu(x) = x / (1 + exp(-2u)), u = sqrt(2 / pi) * (x + 0.044715 x^3): the tanh form, exactly
+  //   rearranged so that nothing cancels. Steps: activation.cc.
+  void (*gelu_multiply)(float* out, const float* gate, const float* up, size_t n) noexcept;
+
+  // x[i] = cap * tanh(x[i] / cap); cap > 0.
+  void (*softcap)(float* x, float cap, size_t n) noexcept;
+
+  // Returns sum of exp(x[i] - max) in 16 lanes (padding adds +0); where out is not null, out[i] is
+  // the i-th term. out may be x. exp below -87 is +0, above 88 it is exp(88).
+  float (*exp_sum)(float* out, const float* x, float max, size_t n) noexcept;
+
+  // Element by element, no fma but where written.
+  void (*scale)(float* out, const float* x, float factor, size_t n) noexcept;  // x * factor
+  void (*add)(float* out, const float* x, size_t n) noexcept;                  // out + x
+  void (*add_scaled)(float* out, const float* x, float factor, size_t n) noexcept;
+  //                                                       ^ fma(factor, x, out)
+  // out[i] = (out[i] + x[i] * x_factor) * factor
+  void (*add_scaled_then_scale)(float* out, const float* x, float x_factor, float factor,
+                                size_t n) noexcept;
+  void (*widen_bf16)(float* out, const uint16_t* x, size_t n) noexcept;   // exact
+  void (*narrow_bf16)(uint16_t* out, const float* x, size_t n) noexcept;  // round half to even;
+  //                                            NaN becomes the quiet NaN 0x7fc0 with its sign
+
+  // Takes one block into a running softmax:
+  //   score[i] = scale * dot(query, key i)               for visible i
+  //   max'     = max(max, score[first..last))
+  //   factor   = max == max' ? 1 : exp(max - max')       (exp(-infinity) is +0)
+  //   p[i]     = exp(score[i] - max') for visible i, +0 for the others
+  //   sum      = fma(sum, factor, sum of p in 16 lanes over the whole block of 64)
+  //   attended[d] = attended[d] * factor, then for visible keys ascending
+  //   attended[d] = fma(p[i], value i[d], attended[d])
+  void (*attend_f32)(SoftmaxState* state, float* attended, const AttentionBlock* block) noexcept;
+  void (*attend_bf16)(SoftmaxState* state, float* attended, const AttentionBlock* block) noexcept;
+
+  // Takes the running softmax of a later partition into that of all before it:
+  //   max' = max(max, part max); a = exp(max - max'), b = exp(part max - max') (1 where equal)
+  //   sum  = fma(part sum, b, sum * a);  attended[d] = fma(part[d], b, attended[d] * a)
+  // part max is finite; state may be in its first form.
+  void (*merge_attention)(SoftmaxState* state, float* attended, const SoftmaxState* part_state,
+                          const float* part, size_t head_dim) noexcept;
+};
+
+// Each writes its entries into the table; scalar fills all of them.
+void install_scalar(Kernels& kernels) noexcept;
+void install_avx2(Kernels& kernels) noexcept;
+void install_avx512(Kernels& kernels) noexcept;
+
+}  // namespace cabochon::cpu

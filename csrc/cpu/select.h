@@ -1,0 +1,22 @@
+// Which tiers this CPU has, and the table of inner loops for one.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "cpu/kernels.h"
+
+namespace cabochon::cpu {
+
+// Slowest first: the tiers this build has and this CPU can run. Never empty ("scalar").
+std::vector<std::string> usable_tiers();
+
+// The table for a tier by name. Throws InvalidArgument for a name nobody knows and Unsupported for
+// one that this CPU or build lacks, with the features that are missing.
+Kernels kernels_for(std::string_view tier);
+
+// CABOCHON_CPU_TIER if it is set and not empty, else the last of usable_tiers().
+Kernels chosen_kernels();
+
+}  // namespace cabochon::cpu

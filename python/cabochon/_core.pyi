@@ -1,0 +1,133 @@
+"""Types of the extension module. No policy: callers are inside the package."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import testing as testing
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+
+__version__: str
+numerics: int
+build: dict[str, str]  # compiler, mode, sanitizers
+
+PAGE_POSITIONS: int  # 64
+LAYER_PLAN_FIELDS: tuple[str, ...]
+MODEL_PLAN_FIELDS: tuple[str, ...]
+WANT_SAMPLE: int
+WANT_TARGET: int
+WANT_TOP: int
+WANT_LOGITS: int
+
+def usable_tiers() -> list[str]: ...
+def default_threads() -> int: ...
+
+class Checkpoint:
+    """Shards of one model, mapped. entries: (name, dtype, shape, shard, begin, end), bytes counted
+    from the start of the file."""
+
+    def __init__(
+        self, shards: Sequence[str], entries: Sequence[tuple[str, str, tuple[int, ...], int, int, int]]
+    ) -> None: ...
+
+class MemoryPlan:
+    """Bytes that an Engine with these arguments takes."""
+
+    rows: list[tuple[str, str, int, int, str]]  # class, format, parameters, bytes, place
+    kv_bytes_per_token: int
+    kv_bytes_per_sequence: int
+    scratch_bytes: int
+    weight_bytes: int  # anonymous: what is copied or widened at load
+    mapped_bytes: int  # read from the mapping for every token
+    disk_bytes: int  # per-layer table, read by row
+    global_pages_per_sequence: int
+    sliding_pages_per_sequence: int
+
+def check_plan(plan: Any) -> None: ...
+def memory_plan(
+    checkpoint: Checkpoint, plan: Any, *, kv: str, context: int, max_rows: int
+) -> MemoryPlan: ...
+
+class SamplingArgs:
+    def __init__(
+        self,
+        *,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        min_p: float,
+        repetition_penalty: float,
+        seed: int,
+        banned: Ints,
+        bias_ids: Ints,
+        bias_values: Floats,
+    ) -> None: ...
+
+class StepResult:
+    """One entry a wish, in the order of the wishes. Fresh arrays that own their memory."""
+
+    tokens: Ints  # [wishes] drawn (SAMPLE), the target (TARGET), the most likely (TOP, LOGITS)
+    logprobs: Floats  # [wishes] natural log of the model's own probability of that token
+    best: Ints  # [wishes] the most likely token, ties to the lowest id
+    top_ids: Ints  # [wishes, top]
+    top_logprobs: Floats  # [wishes, top]
+    logits: Floats  # [wishes of LOGITS, vocab], in their order
+    status: Ints  # [wishes] 0; 1: NaN or infinity in the logits; 2: nothing left to draw
+    failures: Ints  # [sequences] 0; 1: a per-layer row could not be read
+
+class Engine:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        plan: Any,
+        *,
+        kv: str,
+        threads: int,
+        max_rows: int,
+        global_pages: int,
+        sliding_pages: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None: ...
+    @property
+    def tier(self) -> str: ...
+    @property
+    def threads(self) -> int: ...
+    def memory(self) -> dict[str, int]: ...
+    def step(
+        self,
+        tokens: Ints,  # [rows]
+        slices: npt.NDArray[np.int64],  # [sequences, 3]: first row, rows, position of the first
+        global_pages: Sequence[Ints],  # one a sequence: page of positions 64 i .. 64 i + 63
+        sliding_pages: Sequence[Ints],  # one a sequence: the ring, at least sliding_pages_per_sequence
+        wishes: npt.NDArray[np.int32],  # [wishes, 3]: row, WANT_*, target token (or -1); rows ascending
+        sampling: Sequence[SamplingArgs | None],  # one a sequence; needed where it has a SAMPLE
+        histories: Sequence[Ints | None],  # one a sequence: prompt and output, for the repetition penalty
+        top: int = 0,  # how many of the most likely tokens each wish reports, 0 to 256
+    ) -> StepResult: ...
+    def close(self) -> None: ...
+
+# cabochon.ops: arguments and results as its docstrings say; arrays of other dtypes are refused there.
+def rms_norm(x: Floats, weight: Floats | None, epsilon: float) -> Floats: ...
+def rope(
+    x: Floats, positions: npt.NDArray[np.int64], theta: float, rotated: float, scaling: float
+) -> Floats: ...
+def matmul(x: Floats, weight: npt.NDArray[Any]) -> Floats: ...
+def attention(q: Floats, k: npt.NDArray[Any], v: npt.NDArray[Any], window: int, scale: float) -> Floats: ...
+def per_layer_input(
+    token_ids: Ints,
+    x: Floats,
+    table: npt.NDArray[Any],
+    projection: npt.NDArray[Any],
+    norm: Floats,
+    epsilon: float,
+) -> Floats: ...
+def route(
+    x: Floats, weight: npt.NDArray[Any], scale: Floats, per_expert_scale: Floats, top_k: int
+) -> tuple[Ints, Floats]: ...
+def experts(
+    x: Floats, ids: Ints, weights: Floats, gate_up: npt.NDArray[Any], down: npt.NDArray[Any]
+) -> Floats: ...

@@ -1,0 +1,328 @@
+"""The step: bits that depend on a row's own tokens alone, and batches that are refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import tiny
+from cabochon import _core
+from cabochon.checkpoint import read_json, read_shards
+from cabochon.config import read_config
+from cabochon.errors import CheckpointError, InvalidArgument
+
+NOTHING = np.empty((0, 3), np.int32)
+ONE_PAGE = np.zeros(1, np.int32)
+GREEDY = _core.SamplingArgs(
+    temperature=0.0,
+    top_k=0,
+    top_p=1.0,
+    min_p=0.0,
+    repetition_penalty=1.0,
+    seed=0,
+    banned=np.empty(0, np.int32),
+    bias_ids=np.empty(0, np.int32),
+    bias_values=np.empty(0, np.float32),
+)
+
+
+class Bench:
+    """An engine over one checkpoint, with pages for several sequences."""
+
+    def __init__(self, folder, *, kv="bf16", threads=1, max_rows=128, sequences=4, context=256):
+        config = read_config(read_json(folder / "config.json"))
+        shards = read_shards(folder)
+        checkpoint = _core.Checkpoint([str(p) for p in shards.paths], list(shards.entries))
+        self.memory = _core.memory_plan(
+            checkpoint, config.plan, kv=kv, context=context, max_rows=max_rows
+        )
+        self.vocab = config.plan.vocab
+        self.global_count = self.memory.global_pages_per_sequence
+        self.ring = self.memory.sliding_pages_per_sequence
+        self.engine = _core.Engine(
+            checkpoint,
+            config.plan,
+            kv=kv,
+            threads=threads,
+            max_rows=max_rows,
+            global_pages=sequences * self.global_count,
+            sliding_pages=sequences * self.ring,
+        )
+
+    def pages(self, sequence, shuffle=None):
+        """Global and sliding pages of a sequence; shuffled, they stand anywhere in the cache."""
+        take = [np.arange(n, dtype=np.int32) for n in (4 * self.global_count, 4 * self.ring)]
+        if shuffle is not None:
+            for numbers in take:
+                np.random.default_rng(shuffle).shuffle(numbers)
+        return (
+            take[0][sequence * self.global_count :][: self.global_count].copy(),
+            take[1][sequence * self.ring :][: self.ring].copy(),
+        )
+
+    def step(self, parts, *, want=_core.WANT_LOGITS, top=0, wanted="all", shuffle=None):
+        """parts: (sequence, ids, position) each. Wishes for all rows, or the last of each part."""
+        slices, wishes, row = [], [], 0
+        for _, ids, position in parts:
+            slices.append((row, len(ids), position))
+            rows = range(row, row + len(ids)) if wanted == "all" else [row + len(ids) - 1]
+            wishes += [(r, want, 1) for r in rows]
+            row += len(ids)
+        pages = [self.pages(sequence, shuffle) for sequence, _, _ in parts]
+        return self.engine.step(
+            np.concatenate([np.asarray(ids, np.int32) for _, ids, _ in parts]),
+            np.array(slices, np.int64),
+            [p[0] for p in pages],
+            [p[1] for p in pages],
+            np.array(wishes, np.int32),
+            [GREEDY] * len(parts),
+            [None] * len(parts),
+            top=top,
+        )
+
+
+def prompt(seed, tokens, vocab):
+    return np.random.default_rng(seed).integers(3, vocab, tokens).astype(np.int32)
+
+
+def bits(array):
+    return array.view(np.uint32)
+
+
+@pytest.fixture(params=sorted(tiny.MODELS))
+def folder(request, tiny_checkpoint):
+    return tiny_checkpoint(request.param)
+
+
+@pytest.mark.parametrize("kv", ["f32", "bf16"])
+def test_logits_are_the_same_bits_for_every_chunking_batch_thread_count_and_page(folder, kv):
+    one, two = Bench(folder, kv=kv), Bench(folder, kv=kv, threads=2)
+    prompts = [prompt(seed, tokens, one.vocab) for seed, tokens in enumerate([70, 1, 33, 20])]
+    alone = [one.step([(0, ids, 0)]).logits for ids in prompts]
+
+    together = two.step(
+        [(i, ids[:30], 0) for i, ids in enumerate(prompts)], shuffle=5
+    ).logits  # four sequences in one batch, on other pages
+    begin = 0
+    for ids, logits in zip(prompts, alone, strict=True):
+        count = min(30, len(ids))
+        np.testing.assert_array_equal(bits(together[begin : begin + count]), bits(logits[:count]))
+        begin += count
+    rest = two.step([(0, prompts[0][30:], 30), (2, prompts[2][30:], 30)], shuffle=5).logits
+    np.testing.assert_array_equal(bits(rest[:40]), bits(alone[0][30:]))
+    np.testing.assert_array_equal(bits(rest[40:]), bits(alone[2][30:]))
+
+    for chunk in (1, 7, 64):
+        parts = [one.step([(1, prompts[0][i : i + chunk], i)]).logits for i in range(0, 70, chunk)]
+        np.testing.assert_array_equal(bits(np.concatenate(parts)), bits(alone[0]))
+
+
+def test_the_last_row_alone_has_the_bits_that_it_has_among_all(folder):
+    bench = Bench(folder)
+    ids = prompt(1, 50, bench.vocab)
+
+    everything = bench.step([(0, ids, 0)]).logits
+    last = bench.step([(1, ids, 0)], wanted="last").logits
+
+    np.testing.assert_array_equal(bits(last[0]), bits(everything[-1]))
+
+
+def test_a_chunk_without_wishes_leaves_the_same_cache(folder):
+    bench = Bench(folder)
+    ids = prompt(2, 60, bench.vocab)
+    whole = bench.step([(0, ids, 0)], wanted="last").logits
+    pages = bench.pages(1)
+
+    bench.engine.step(
+        ids[:45], np.array([[0, 45, 0]]), [pages[0]], [pages[1]], NOTHING, [None], [None]
+    )
+    after = bench.step([(1, ids[45:], 45)], wanted="last").logits
+
+    np.testing.assert_array_equal(bits(after), bits(whole))
+
+
+def test_a_long_sequence_comes_round_its_ring_and_keeps_its_bits(folder):
+    wide, narrow = Bench(folder, max_rows=128), Bench(folder, max_rows=5)
+    assert wide.ring == narrow.ring + 2 or wide.ring == wide.global_count
+    ids = prompt(3, 250, wide.vocab)
+
+    for begin in range(0, 250, 125):
+        expected = wide.step([(0, ids[begin : begin + 125], begin)], wanted="last").logits
+    for begin in range(0, 250, 5):
+        actual = narrow.step([(0, ids[begin : begin + 5], begin)], wanted="last").logits
+
+    np.testing.assert_array_equal(bits(actual), bits(expected))
+
+
+def test_what_other_sequences_left_in_a_page_is_never_read(tiny_checkpoint):
+    bench = Bench(tiny_checkpoint("e_type"))
+    ids = prompt(4, 40, bench.vocab)
+    clean = bench.step([(0, ids, 0)]).logits
+
+    bench.step([(0, prompt(5, 120, bench.vocab), 0)])  # the same pages, longer and different
+    again = bench.step([(0, ids, 0)]).logits
+
+    np.testing.assert_array_equal(bits(again), bits(clean))
+
+
+def test_every_kind_of_wish_agrees_with_the_logits(tiny_checkpoint):
+    bench = Bench(tiny_checkpoint("gemma3"))
+    ids = prompt(6, 20, bench.vocab)
+    logits = bench.step([(0, ids, 0)]).logits.astype(np.float64)
+    logprobs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+
+    target = bench.step([(0, ids, 0)], want=_core.WANT_TARGET)
+    np.testing.assert_array_equal(target.tokens, 1)
+    np.testing.assert_allclose(target.logprobs, logprobs[:, 1], atol=2e-6)
+    top = bench.step([(0, ids, 0)], want=_core.WANT_TOP, top=3)
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :3]
+    np.testing.assert_array_equal(top.top_ids, order)
+    np.testing.assert_allclose(top.top_logprobs, np.take_along_axis(logprobs, order, 1), atol=2e-6)
+    sample = bench.step([(0, ids, 0)], want=_core.WANT_SAMPLE)
+    np.testing.assert_array_equal(sample.tokens, order[:, 0])
+    np.testing.assert_array_equal(sample.best, order[:, 0])
+    assert not sample.status.any() and not sample.failures.any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tokens": np.array([3, -1], np.int32)}, "token id -1 is not in 0 to"),
+        ({"tokens": np.array([3, 264], np.int32)}, "token id 264 is not in 0 to 263"),
+        ({"tokens": np.empty(0, np.int32)}, "0 tokens, expected 1 to 128"),
+        ({"slices": np.array([[0, 1, 0]])}, "sequences cover 1 of 2 rows"),
+        ({"slices": np.array([[0, 3, 0]])}, "takes 3 rows"),
+        ({"slices": np.array([[0, 2, -5]])}, "position -5"),
+        ({"slices": np.array([[0, 2, 255]])}, "ends at position 257, its global pages at 256"),
+        ({"global_pages": [np.array([0, 1, 2, 99], np.int32)]}, "global page 99, the cache has 16"),
+        ({"sliding_pages": [np.array([-1], np.int32)]}, "sliding page -1"),
+        ({"slices": np.array([[0, 2, 64]]), "sliding_pages": [ONE_PAGE]}, "ring of 64"),
+        ({"wishes": np.array([[2, 0, 0]], np.int32)}, "a wish for row 2"),
+        ({"wishes": np.array([[1, 0, 0], [1, 0, 0]], np.int32)}, "row 1 after one for row 1"),
+        ({"wishes": np.array([[1, 9, 0]], np.int32)}, "wish 0 is 9"),
+        ({"wishes": np.array([[1, 1, 264]], np.int32)}, "target 264"),
+        ({"sampling": [None]}, "has no sampling"),
+        ({"top": 257}, "top is 257"),
+        ({"histories": [np.array([264], np.int32)]}, "token id 264"),
+        ({"histories": []}, "expected"),
+    ],
+)  # fmt: skip
+def test_a_batch_that_does_not_fit_is_refused_with_both_values(tiny_checkpoint, change, message):
+    bench = Bench(tiny_checkpoint("moe"))
+    pages = bench.pages(0)
+    batch = dict(
+        tokens=np.array([3, 4], np.int32),
+        slices=np.array([[0, 2, 0]]),
+        global_pages=[pages[0]],
+        sliding_pages=[pages[1]],
+        wishes=np.array([[1, _core.WANT_SAMPLE, 0]], np.int32),
+        sampling=[GREEDY],
+        histories=[None],
+    )
+    bench.engine.step(**batch)  # as it stands it is fine
+
+    with pytest.raises(InvalidArgument, match=message):
+        bench.engine.step(**(batch | change))
+
+
+def test_a_closed_engine_says_so(tiny_checkpoint):
+    bench = Bench(tiny_checkpoint("moe"))
+    bench.engine.close()
+
+    with pytest.raises(InvalidArgument, match="closed"):
+        bench.step([(0, [3], 0)])
+
+
+@pytest.mark.parametrize("change", ["cut", "touched"])
+def test_a_file_that_changes_under_the_model_ends_the_next_step(tiny_checkpoint, tmp_path, change):
+    folder = shutil.copytree(tiny_checkpoint("e_type"), tmp_path / "model")
+    bench = Bench(folder)
+    bench.step([(0, [3], 0)])
+    file = folder / "model.safetensors"
+
+    if change == "cut":
+        os.truncate(file, file.stat().st_size - 1)
+    else:
+        os.utime(file, (1, 1))
+
+    with pytest.raises(CheckpointError, match="changed under the model") as caught:
+        bench.step([(0, [3], 0)])
+    assert caught.value.file == str(file)
+
+
+def test_a_norm_that_is_not_finite_is_found_at_load_by_name(tmp_path):
+    config = tiny.MODELS["gemma3"].config
+    tensors = tiny.make_tensors(config, seed=16)
+    name = next(n for n in tensors if n.endswith("layers.2.input_layernorm.weight"))
+    tensors[name][3] = 0x7FC0
+    folder = tiny.write_files(tmp_path, config, tensors)
+
+    with pytest.raises(CheckpointError, match=r"element 3 is nan") as caught:
+        Bench(folder)
+    assert caught.value.tensor == name
+
+
+def test_logits_that_are_not_finite_are_a_status_of_their_own_sequence(tmp_path):
+    config = tiny.MODELS["e_type"].config
+    tensors = tiny.make_tensors(config, seed=13)
+    name = next(n for n in tensors if n.endswith("embed_tokens.weight"))
+    # Scaled by sqrt(hidden) this overflows: a sequence that holds token 7 is lost. As a logit of
+    # the others it is large, and the softcap makes it 30.
+    tensors[name][7, 0] = 0x7F7F
+    bench = Bench(tiny.write_files(tmp_path, config, tensors))
+
+    alone = bench.step([(0, [3, 4], 0)], want=_core.WANT_TARGET, wanted="last")
+    both = bench.step([(0, [3, 4], 0), (1, [7, 4], 0)], want=_core.WANT_TARGET, wanted="last")
+
+    assert both.status.tolist() == [0, 1]
+    np.testing.assert_array_equal(bits(both.logprobs[:1]), bits(alone.logprobs))
+
+
+def test_planned_bytes_are_the_bytes_that_are_allocated(folder):
+    bench = Bench(folder, sequences=1)
+
+    bytes_ = bench.engine.memory()
+
+    assert bytes_["weights"] == bench.memory.weight_bytes
+    assert bytes_["mapped"] == bench.memory.mapped_bytes
+    assert bytes_["scratch"] == bench.memory.scratch_bytes
+    assert bytes_["kv"] == bench.memory.kv_bytes_per_sequence
+
+
+def test_ctrl_c_ends_a_step_early_and_the_next_one_gives_the_same_bits(tmp_path):
+    config = tiny.gemma3_text(
+        layers=16, pattern=4, query_pre_attn_scalar=16, vocab_size=64, hidden_size=256,
+        intermediate_size=2048, sliding_window=16, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=16,
+    )  # fmt: skip
+    bench = Bench(tiny.write_checkpoint(tmp_path, config, 1), max_rows=2048)
+    # Long enough on any machine and tier: as many rows as half a second takes, 256 at least.
+    ids = prompt(8, 64, bench.vocab)
+    began = time.monotonic()
+    bench.step([(0, ids, 0)], wanted="last")
+    rows = min(2048, max(256, int(64 * 0.5 / (time.monotonic() - began))))
+    bench = Bench(tmp_path, max_rows=2048, context=2048)
+    ids = prompt(8, rows, bench.vocab)
+    began = time.monotonic()
+    expected = bench.step([(0, ids, 0)], wanted="last").logits
+    whole_s = time.monotonic() - began
+
+    timer = threading.Timer(
+        whole_s / 10, lambda: signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    )
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        bench.step([(1, ids, 0)], wanted="last")
+        time.sleep(5)  # only reached where the step did not notice
+    interrupted_s = time.monotonic() - began
+
+    assert interrupted_s < 0.8 * whole_s
+    again = bench.step([(1, ids, 0)], wanted="last").logits
+    np.testing.assert_array_equal(bits(again), bits(expected))
