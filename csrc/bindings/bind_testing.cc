@@ -3,8 +3,6 @@
 // Every array is copied between guard elements, `offset` elements past an aligned address. Guards
 // around inputs are NaN, so that a kernel which uses what lies outside shows it; changed guards
 // around an output raise RuntimeError.
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <algorithm>
@@ -15,18 +13,15 @@
 #include <utility>
 #include <vector>
 
+#include "bindings/convert.h"
 #include "cpu/select.h"
 
 namespace cabochon {
-
-namespace py = pybind11;
 
 namespace {
 
 constexpr size_t kGuards = 64;
 
-template <class T>
-using Array = py::array_t<T, py::array::c_style>;
 using State = std::pair<float, float>;  // max, sum
 
 void require(bool condition, const char* message) {

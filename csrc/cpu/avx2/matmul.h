@@ -18,6 +18,24 @@ namespace {
 constexpr size_t kRowsInCache = 16;
 constexpr size_t kPrefetchBytes = 32768;
 
+// Takes the first `count` columns, at most 8, into one half of the lanes.
+template <int kRows, int kTokens, class Weight>
+[[gnu::always_inline]] inline void add_columns(__m256 (&sums)[kTokens][kRows], const float* x,
+                                               const Weight* weight, size_t cols, size_t count) {
+  __m256 weights[kRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) weights[r] = load(weight + r * cols, count);
+#pragma GCC unroll 16
+  for (int t = 0; t < kTokens; ++t) {
+    __m256 activations = load(x + t * cols, count);
+    asm("" : "+x"(activations));  // or g++ 12 loads it again for every row
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      sums[t][r] = _mm256_fmadd_ps(activations, weights[r], sums[t][r]);
+    }
+  }
+}
+
 // kRows rows of `weight` by kTokens tokens. Meanwhile as many bytes are prefetched from `ahead` on,
 // null for none. g++ 12 keeps sums in registers only if every loop over them is unrolled.
 template <int kRows, int kTokens, class Weight>
@@ -33,28 +51,10 @@ template <int kRows, int kTokens, class Weight>
     }
   }
 
-  // Takes 8 columns from k on, of which `count` exist, into one half of the lanes.
-  const auto add = [&](__m256(&half)[kTokens][kRows], size_t k, size_t count)
-                       __attribute__((always_inline)) {
-                         __m256 weights[kRows];
-#pragma GCC unroll 16
-                         for (int r = 0; r < kRows; ++r)
-                           weights[r] = load(weight + r * cols + k, count);
-#pragma GCC unroll 16
-                         for (int t = 0; t < kTokens; ++t) {
-                           __m256 activations = load(x + t * cols + k, count);
-                           asm("" : "+x"(activations));  // or g++ loads it again for every row
-#pragma GCC unroll 16
-                           for (int r = 0; r < kRows; ++r) {
-                             half[t][r] = _mm256_fmadd_ps(activations, weights[r], half[t][r]);
-                           }
-                         }
-                       };
-
   size_t k = 0;
   for (; k + kLanes <= cols; k += kLanes) {
-    add(sums[0], k, kWidth);
-    add(sums[1], k + kWidth, kWidth);
+    add_columns(sums[0], x + k, weight + k, cols, kWidth);
+    add_columns(sums[1], x + k + kWidth, weight + k + kWidth, cols, kWidth);
     if (ahead) {
 #pragma GCC unroll 16
       for (size_t i = 0; i < kRows * kLanes; i += 64 / sizeof(Weight)) {
@@ -64,9 +64,9 @@ template <int kRows, int kTokens, class Weight>
     }
   }
   if (k < cols) {
-    const size_t left = cols - k;
-    add(sums[0], k, left < kWidth ? left : kWidth);
-    add(sums[1], left < kWidth ? k : k + kWidth, left < kWidth ? 0 : left - kWidth);
+    const size_t low = cols - k < kWidth ? cols - k : kWidth;
+    add_columns(sums[0], x + k, weight + k, cols, low);
+    add_columns(sums[1], x + k + low, weight + k + low, cols, cols - k - low);
   }
 
 #pragma GCC unroll 16

@@ -44,11 +44,10 @@ void attend(SoftmaxState* state, float* attended, const AttentionBlock* block) n
   const size_t head_dim = block->head_dim;
   const Kv* keys = static_cast<const Kv*>(block->keys) + block->first * head_dim;
   const Kv* values = static_cast<const Kv*>(block->values);
-  const uint64_t visible = ~uint64_t{0} >> (kKeyBlock - (block->last - block->first))
-                                               << block->first;
+  const size_t count = block->last - block->first;
+  const uint64_t visible = (~uint64_t{0} >> (kKeyBlock - count)) << block->first;
 
   float weights[kKeyBlock] = {};
-  const size_t count = block->last - block->first;
   row_tiles<4, 1>(weights + block->first, count, block->query, keys, count, head_dim,
                   values + block->first * head_dim);
 

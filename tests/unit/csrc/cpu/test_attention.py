@@ -123,14 +123,18 @@ def test_a_visible_nan_stays_a_nan(tier, block):
 
 
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_maximum_of_zero_has_no_sign(tier, assert_same_bits):
-    keys = np.zeros((BLOCK, 1), np.float32)
-    keys[::2] = -0.0
-    one = np.ones(1, np.float32)
+def test_a_maximum_of_zero_is_plus_zero(tier, assert_same_bits):
+    # Products too small for float32 in all 16 lanes: the scores are 0 and -0 in turn.
+    query, keys = np.full(16, 1e-30, np.float32), np.full((BLOCK, 16), 1e-30, np.float32)
+    keys[1::2] = -1e-30
+    attended = np.zeros(16, np.float32)
 
-    for first in (0, 1):
-        state, _ = testing.attend_f32(tier, EMPTY, 0 * one, one, keys, keys, first, BLOCK, 1.0)
-        assert_same_bits(state, (0.0, BLOCK - first))
+    for first, last in ((0, BLOCK), (1, BLOCK), (1, 2)):
+        for scale in (1.0, -1.0):
+            state, _ = testing.attend_f32(
+                tier, EMPTY, attended, query, keys, keys, first, last, scale
+            )
+            assert_same_bits(state, (0.0, last - first))
 
 
 @pytest.mark.parametrize("kv", ATTEND)

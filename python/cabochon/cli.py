@@ -1,0 +1,321 @@
+"""The command line. Answers go to stdout, everything else to stderr.
+
+Exit codes: 0 done, 1 failed while running, 2 wrong arguments, 3 checkpoint, 4 does not fit,
+5 an extra is missing, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import __version__, errors
+from .display import numbers, size
+
+if TYPE_CHECKING:
+    from .model import Model
+    from .results import Result
+
+_TO_COME = ("plan", "doctor", "evaluate", "cache", "quantize", "serve")
+_FILES_TO_COME = ("image", "audio", "video", "schema", "tools")
+_DEMO_PROMPT = "Once upon a time"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show
+    try:
+        _COMMANDS[options.command](options)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `cabochon generate ... | head` has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except errors.CabochonError as error:
+        _say(f"cabochon: {error}")
+        if isinstance(error, errors.OutOfMemory) and error.plan is not None:
+            _say(error.plan.table())
+        return exit_code(error)
+    return 0
+
+
+def exit_code(error: errors.CabochonError) -> int:
+    """The exit code that stands for an error."""
+    codes = (
+        (errors.MissingExtra, 5),
+        (errors.OutOfMemory, 4),
+        (errors.CheckpointError, 3),
+        (errors.InvalidArgument, 2),
+    )
+    return next((code for kind, code in codes if isinstance(error, kind)), 1)
+
+
+def visible(text: str) -> str:
+    """Control characters, and those that reorder text, as characters one can see."""
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if character in "\n\t" or 0x20 <= code < 0x7F:
+        return character
+    if code < 0x20:
+        return chr(0x2400 + code)
+    if code < 0xA0 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069:
+        return f"<U+{code:04X}>"
+    return character
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _answer(text: str) -> None:
+    print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
+
+
+# --- arguments -----------------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="cabochon", description=__doc__.partition("\n")[0])
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    loading, sampling = _loading_options(), _sampling_options()
+
+    generate = commands.add_parser(
+        "generate", parents=[loading, sampling], help="continue one prompt"
+    )
+    generate.add_argument("model", metavar="MODEL", help="folder or Hugging Face id")
+    generate.add_argument(
+        "prompt", metavar="PROMPT", nargs="?", default="-", help="text; - or none: standard input"
+    )
+    generate.add_argument("--raw", action="store_true", help="no chat template: plain text")
+    generate.add_argument("--json", action="store_true", help="the whole result as JSON")
+    for name in _FILES_TO_COME:
+        generate.add_argument(f"--{name}", metavar="FILE", help="to come")
+
+    chat = commands.add_parser(
+        "chat", parents=[loading, sampling], help="talk; Ctrl-C stops an answer, Ctrl-D leaves"
+    )
+    chat.add_argument("model", metavar="MODEL")
+
+    info = commands.add_parser("info", parents=[loading], help="what a model is and how it runs")
+    info.add_argument("model", metavar="MODEL")
+    info.add_argument("--json", action="store_true")
+
+    demo = commands.add_parser("demo", parents=[sampling], help="a small random model, end to end")
+    demo.add_argument("--threads", type=int)
+    for name in _TO_COME:
+        commands.add_parser(name, help="to come").add_argument("rest", nargs=argparse.REMAINDER)
+    return parser
+
+
+def _loading_options() -> argparse.ArgumentParser:
+    """Those of `load`; what is not given keeps load's default."""
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = parser.add_argument_group("loading")
+    for name in ("weights", "kv", "device", "adapter", "drafter", "revision", "memory-limit"):
+        group.add_argument(f"--{name}")
+    for name in ("context", "max-sequences", "threads"):
+        group.add_argument(f"--{name}", type=int)
+    return parser
+
+
+def _sampling_options() -> argparse.ArgumentParser:
+    """Those of `generate`; what is not given keeps generate's default."""
+    parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = parser.add_argument_group("generating")
+    for name in ("max-tokens", "top-k", "seed", "logprobs", "thinking-budget"):
+        group.add_argument(f"--{name}", type=int)
+    for name in ("temperature", "top-p", "min-p", "repetition-penalty"):
+        group.add_argument(f"--{name}", type=float)
+    group.add_argument("--stop", action="append", metavar="TEXT", help="may be given several times")
+    group.add_argument("--thinking", action="store_true")
+    group.add_argument("--ignore-stops", action="store_true")
+    parser.add_argument("--system", default=None, metavar="TEXT", help="system message")
+    parser.add_argument("--stats", default=False, action="store_true", help="tokens and seconds")
+    return parser
+
+
+_LOADING = ("weights", "kv", "device", "context", "max_sequences", "threads", "adapter", "drafter",
+            "revision", "memory_limit")  # fmt: skip
+_SAMPLING = ("max_tokens", "top_k", "seed", "logprobs", "thinking_budget", "temperature", "top_p",
+             "min_p", "repetition_penalty", "stop", "thinking", "ignore_stops")  # fmt: skip
+
+
+def _given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in names if hasattr(options, name)}
+
+
+def _load(options: argparse.Namespace) -> Model:
+    from .loading import load
+
+    return load(options.model, **_given(options, _LOADING))
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def _generate(options: argparse.Namespace) -> None:
+    for name in _FILES_TO_COME:
+        if getattr(options, name) is not None:
+            raise errors.Unsupported(f"generate: --{name} is to come")
+    text = _read_input() if options.prompt == "-" else options.prompt
+    prompt: Any = text
+    if options.system is not None:
+        prompt = [
+            {"role": "system", "content": options.system},
+            {"role": "user", "content": text},
+        ]
+    keywords = {**_given(options, _SAMPLING), "raw": options.raw}
+    with _load(options) as model:
+        if options.json:
+            result = model.generate(prompt, **keywords)
+            print(json.dumps(result.to_dict(), ensure_ascii=False))
+        else:
+            result = _write(model, prompt, keywords)
+        if options.stats:
+            _say(numbers(result))
+
+
+def _read_input() -> str:
+    """Standard input, without the newline that ends it."""
+    try:
+        return sys.stdin.read().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise errors.InvalidArgument(
+            f"standard input: found bytes that are no {error.encoding} at {error.start}, expected "
+            "text",
+            argument="prompt",
+        ) from None
+
+
+def _write(model: Model, prompt: Any, keywords: dict[str, Any]) -> Result:
+    """Streams one answer to stdout."""
+    result = None
+    for event in model.stream(prompt, **keywords):
+        _answer(event.text)
+        result = event.result
+    print(flush=True)
+    assert result is not None, "the last event has the result"
+    return result
+
+
+def _chat(options: argparse.Namespace) -> None:
+    keywords = _given(options, _SAMPLING)
+    with _load(options) as model:
+        if model.info().template is None:
+            raise errors.TemplateError(
+                f"{options.model}: found no chat template, expected an instruction-tuned model: "
+                "use `cabochon generate`"
+            )
+        messages = [] if options.system is None else [{"role": "system", "content": options.system}]
+        while (line := _read_line()) is not None:
+            if line.startswith("/"):
+                _say("commands are to come; begin with a space to send this as text")
+            elif line.strip():
+                _turn(model, messages, line, keywords, stats=options.stats)
+
+
+def _read_line() -> str | None:
+    """What was typed; None after Ctrl-D. Ctrl-C gives up the line."""
+    try:
+        return input("> " if sys.stdin.isatty() and sys.stdout.isatty() else "")
+    except EOFError:
+        return None
+    except KeyboardInterrupt:
+        _say("")
+        return ""
+
+
+def _turn(
+    model: Model,
+    messages: list[dict[str, Any]],
+    text: str,
+    keywords: dict[str, Any],
+    *,
+    stats: bool,
+) -> None:
+    """One question and its answer, added to `messages`; what was said of a stopped one stays."""
+    question = {"role": "user", "content": text}
+    said: list[str] = []
+    try:
+        events = model.stream([*messages, question], **keywords)
+        for event in events:
+            said.append(event.text)
+            _answer(event.text)
+            if event.result is not None and stats:
+                _say(f"\n{numbers(event.result)}")
+    except KeyboardInterrupt:
+        _say("\n(stopped)")
+    except errors.CabochonError as error:
+        _say(f"cabochon: {error}")
+        return
+    print(flush=True)
+    messages += [question, {"role": "assistant", "content": "".join(said)}]
+
+
+def _info(options: argparse.Namespace) -> None:
+    with _load(options) as model:
+        info = model.info()
+        if options.json:
+            print(json.dumps({**info.to_dict(), "plan": model.plan.to_dict()}))
+        else:
+            print(f"{info}\n\n{model.plan.table()}")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from .demo import write_demo
+    from .loading import load
+
+    keywords: dict[str, Any] = {
+        "max_tokens": 64,
+        "seed": 0,
+        "ignore_stops": True,
+        **_given(options, _SAMPLING),
+    }
+    with tempfile.TemporaryDirectory(prefix="cabochon-demo-") as folder:
+        write_demo(Path(folder))
+        print("A small model in the shape of Gemma 4, with RANDOM weights: its words mean nothing.")
+        with load(folder, **_given(options, ("threads",))) as model:
+            info = model.info()
+            print(
+                f"{info.parameters:,} parameters, {len(info.layers)} layers, on {info.tier} with "
+                f"{info.threads} threads\n\nyou      {_DEMO_PROMPT}\nmodel    ",
+                end="",
+            )
+            result = _write(model, _DEMO_PROMPT, keywords)
+            memory = dict(info.memory)
+            mapped = memory.pop("mapped", 0)
+            parts = ", ".join(f"{name} {size(count)}" for name, count in memory.items())
+            usage, timings = result.usage, result.timings
+            print(
+                f"\nprompt   {usage.prompt_tokens} tokens, {timings.prefill_tokens_per_s:.0f} "
+                f"tokens/s\nanswer   {usage.output_tokens} tokens, "
+                f"{timings.decode_tokens_per_s:.0f} tokens/s, ended by {result.stop_reason}\n"
+                f"memory   {size(sum(memory.values()))} anonymous ({parts}), {size(mapped)} mapped"
+            )
+
+
+def _to_come(options: argparse.Namespace) -> None:
+    raise errors.Unsupported(f"the command {options.command} is to come")
+
+
+_COMMANDS = {
+    "generate": _generate,
+    "chat": _chat,
+    "info": _info,
+    "demo": _demo,
+    **dict.fromkeys(_TO_COME, _to_come),
+}

@@ -1,0 +1,210 @@
+"""One item of generate: takes tokens as they are drawn, knows when to stop, gives the Result."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from .options import GenerateOptions
+from .prompts import Prepared
+from .results import Event, Result
+from .scheduler.sequence import Answer, Sampling, Sequence, Want
+from .tokenizer import Tokenizer
+from .types import Ints, Manifest, Timings, Usage
+
+
+class StopSearch:
+    """Text as it comes, held back while it may be the beginning of a stop string."""
+
+    def __init__(self, stops: tuple[str, ...]) -> None:
+        self._stops = stops
+        self._held = ""
+        self.found: str | None = None
+
+    def push(self, text: str) -> str:
+        """What is sure to be part of the answer; nothing after a stop string was found."""
+        if self.found is not None:
+            return ""
+        held = self._held + text
+        begins = [(held.find(stop), stop) for stop in self._stops]
+        first = min(((at, stop) for at, stop in begins if at >= 0), default=None)
+        if first is not None:
+            self.found = first[1]
+            self._held = ""
+            return held[: first[0]]
+        keep = max((_overlap(held, stop) for stop in self._stops), default=0)
+        self._held = held[len(held) - keep :]
+        return held[: len(held) - keep]
+
+    def flush(self) -> str:
+        """What was held back, when no more text comes."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    longest = min(len(text), len(stop) - 1)
+    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Setting:
+    """What all items of one call share."""
+
+    options: GenerateOptions
+    tokenizer: Tokenizer | None  # None: prompts are ids, and texts stay empty
+    stop_ids: frozenset[int]  # the model's and the caller's
+    context: int
+    banned: Ints
+    manifest: dict[str, Any]  # fields of Manifest that do not depend on the prompt
+
+
+class Generation:
+    """From a prompt to a Result; the consumer of its sequence."""
+
+    def __init__(self, prompt: Prepared, seed: int, setting: Setting, *, index: int) -> None:
+        options = setting.options
+        self.prompt, self.seed, self.index = prompt, seed, index
+        self.events: deque[Event] = deque()
+        self._setting, self._options = setting, options
+        self._stream = setting.tokenizer.stream() if setting.tokenizer else None
+        self._search = StopSearch(() if options.ignore_stops else options.stop)
+        self._text: list[str] = []
+        self._unsent: list[int] = []  # ids since the last text
+        self._ids: list[int] = []
+        self._logprobs: list[float] = []
+        self._top: list[tuple[Ints, Any]] = []
+        self._finish_reason, self._stop_reason = "error", None  # type: tuple[str, int | str | None]
+        self._first_s = self._last_s = 0.0
+        size = prompt.token_ids.size
+        room = setting.context - size
+        self._most = room if options.max_tokens is None else min(room, options.max_tokens)
+        self.sequence = Sequence(
+            prompt.token_ids,
+            consumer=self,
+            want=Want.SAMPLE,
+            limit=size + self._most,
+            top=options.top,
+            sampling=_sampling(options, seed, setting.banned),
+        )
+
+    def take(self, answer: Answer) -> bool:
+        """One token was drawn; True when it was the last."""
+        self._last_s = time.monotonic()
+        self._first_s = self._first_s or self._last_s
+        self._ids.append(answer.token)
+        if self._options.logprobs is not False:
+            self._logprobs.append(answer.logprob)
+            self._top.append((answer.top_ids, answer.top_logprobs))
+        self._unsent.append(answer.token)
+        if answer.token in self._setting.stop_ids and not self._options.ignore_stops:
+            return self._end("stop", answer.token)
+        if self._stream is not None:
+            self._emit(self._search.push(self._stream.push(answer.token)))
+            if self._search.found is not None:
+                return self._end("stop", self._search.found)
+        if len(self._ids) < self._most:
+            return False
+        return self._end(
+            "length", "max_tokens" if self._most == self._options.max_tokens else "context"
+        )
+
+    def _emit(self, text: str) -> None:
+        if text:
+            self._text.append(text)
+            ids, self._unsent = tuple(self._unsent), []
+            self.events.append(Event(kind="text", index=self.index, text=text, token_ids=ids))
+
+    def _end(self, finish_reason: str, stop_reason: int | str) -> bool:
+        if self._stream is not None and self._search.found is None:
+            self._emit(self._search.push(self._stream.flush()))
+            if self._search.found is not None:
+                finish_reason, stop_reason = "stop", self._search.found
+            self._emit(self._search.flush())
+        self._finish_reason, self._stop_reason = finish_reason, stop_reason
+        return True
+
+    def result(self, error: Exception | None = None) -> Result:
+        """What came of it; the sequence is finished, or never began because of `error`."""
+        setting, options = self._setting, self._options
+        ids = np.asarray(self._ids, np.int32)
+        tokenizer = setting.tokenizer
+        error = error or self.sequence.error
+        settings = MappingProxyType({**options.settings(), "seed": self.seed})
+        top_shape = (len(self._ids), options.top)
+        return Result(
+            text="".join(self._text),
+            raw_text=tokenizer.decode(self._ids, special=True) if tokenizer else "",
+            token_ids=ids,
+            prompt_token_ids=self.prompt.token_ids,
+            logprobs=None if options.logprobs is False else np.asarray(self._logprobs, np.float32),
+            top_ids=np.array([ids for ids, _ in self._top], np.int32).reshape(top_shape)
+            if options.top
+            else None,
+            top_logprobs=np.array([values for _, values in self._top], np.float32).reshape(
+                top_shape
+            )
+            if options.top
+            else None,
+            finish_reason="error" if error else self._finish_reason,
+            stop_reason=None if error else self._stop_reason,
+            cut_in="answer" if self._finish_reason == "length" and not error else None,
+            usage=self._usage(),
+            timings=self._timings(),
+            seed=self.seed,
+            settings=settings,
+            manifest=Manifest(
+                **setting.manifest,
+                prompt_kind=self.prompt.kind,
+                prompt_sha256=self.prompt.sha256,
+                template_sha256=self.prompt.template_sha256,
+                settings=settings,
+            ),
+            error=error,
+        )
+
+    def _usage(self) -> Usage:
+        tokenizer = self._setting.tokenizer
+        control = set(tokenizer.control_ids.values()) if tokenizer else set()
+        control_tokens = sum(token in control for token in self._ids)
+        return Usage(
+            prompt_tokens=int(self.prompt.token_ids.size),
+            output_tokens=len(self._ids),
+            answer_tokens=len(self._ids) - control_tokens,
+            control_tokens=control_tokens,
+        )
+
+    def _timings(self) -> Timings:
+        submitted = self.sequence.submitted_s
+        started = self.sequence.started_s or submitted
+        first, last = self._first_s or started, self._last_s or started
+        prefill_s, decode_s = first - started, last - first
+        return Timings(
+            queue_s=started - submitted,
+            prefill_s=prefill_s,
+            first_token_s=first - submitted,
+            decode_s=decode_s,
+            total_s=last - submitted,
+            prefill_tokens_per_s=self.prompt.token_ids.size / prefill_s if prefill_s > 0 else 0.0,
+            decode_tokens_per_s=(len(self._ids) - 1) / decode_s if decode_s > 0 else 0.0,
+        )
+
+
+def _sampling(options: GenerateOptions, seed: int, banned: Ints) -> Sampling:
+    return Sampling(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repetition_penalty=options.repetition_penalty,
+        seed=seed,
+        banned=banned,
+        bias_ids=np.array([token for token, _ in options.logit_bias], np.int32),
+        bias_values=np.array([value for _, value in options.logit_bias], np.float32),
+    )

@@ -1,0 +1,250 @@
+"""`load`: files, then the plan, then the engine, then a Model. Weights are read last."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import _core
+from .chat.template import ChatTemplate, load_template
+from .checkpoint import Shards, find, fingerprint, read_json, read_shards
+from .config import GenerationConfig, ModelConfig, read_config, read_generation_config
+from .display import Bar
+from .errors import CheckpointError, Unsupported
+from .model import Model, Parts
+from .options import (
+    DefaultContext,
+    LoadOptions,
+    SamplingDefaults,
+    check_load,
+    context_for,
+    integer,
+    refuse_unknown,
+)
+from .planner import available_bytes, check_fits, make_plan
+from .scheduler.scheduler import Scheduler
+from .tokenizer import Tokenizer
+
+_ROWS = 256  # tokens of one step, at least
+_CHAT_STOPS = ("<eos>", "<turn|>", "<|tool_response>")  # of instruction-tuned Gemma 4
+_PLACEHOLDERS = ("<|image|>", "<|audio|>", "<|video|>", "<image_soft_token>")
+
+
+def load(
+    path_or_id: str | os.PathLike[str],
+    *,
+    weights: str | Mapping[str, str] = "auto",
+    kv: str = "auto",
+    device: str = "auto",
+    context: int = DefaultContext(8192),
+    max_sequences: int = 16,
+    threads: int | None = None,
+    per_layer_embeddings: str = "auto",
+    adapter: str | os.PathLike[str] | Mapping[str, str] | None = None,
+    drafter: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    memory_limit: int | str | None = None,
+    arithmetic: str = "exact",
+    allow_custom_template: bool = False,
+    progress: bool | Callable[[Any], object] | None = None,
+    **unknown: Any,
+) -> Model:
+    """Opens a checkpoint and makes it ready to compute.
+
+    Args:
+        path_or_id: a folder with config.json and safetensors files, or a Hugging Face id: found in
+            the local hub cache, else downloaded (extra `hub`).
+        weights: "auto" and "bf16" compute with what is stored; "bf16" refuses float32 checkpoints.
+            "int8", "int4" and mappings are to come.
+        kv: format of the KV cache: "f32" (nothing is rounded), "bf16", or "auto", which is "bf16".
+        device: "auto" or "cpu".
+        context: tokens of one sequence, prompt and output. The default is lowered to the
+            checkpoint's maximum, a larger value given is an error.
+        max_sequences: computed together at most, 1 to 4,096. Where fewer full-length ones fit,
+            fewer run and the others wait: same results, slower.
+        threads: None: CABOCHON_THREADS, else the physical cores that this process may use.
+        per_layer_embeddings: "auto" or "disk": the table of E2B and E4B is read by row.
+        adapter, drafter: to come.
+        revision: branch, tag or commit of a hub id.
+        memory_limit: bytes, or text such as "6GiB"; None: what is free.
+        arithmetic: "exact"; "fast" is to come.
+        allow_custom_template: accepted; for now every template runs in the sandbox.
+        progress: a bar on a terminal or in a notebook, False: none, or a callable that gets
+            `types.Progress`.
+
+    Returns:
+        The model; close it, or use it as a context manager.
+
+    Raises:
+        CheckpointError: a file is damaged, missing or contradicts another.
+        OutOfMemory: not even one full-length sequence fits; raised before weights are read.
+        Unsupported: right, but not for this build.
+        InvalidArgument: an option is out of range or unknown.
+        DeviceError: a system call failed.
+        MissingExtra: an id must be downloaded and huggingface_hub is not installed.
+    """
+    given = {**locals()}
+    for name in ("path_or_id", "progress", "unknown"):
+        del given[name]
+    refuse_unknown("load", unknown, [*given, "progress"])
+    options = check_load(given)
+    folder = find(path_or_id, revision=options.revision, progress=progress)
+    return _build(os.fspath(path_or_id), _read_files(folder, options), options, progress)
+
+
+def _build(
+    name: str,
+    files: _Files,
+    options: LoadOptions,
+    progress: bool | Callable[[Any], object] | None,
+) -> Model:
+    """The plan, the check that it fits, and only then what takes memory."""
+    checkpoint = _core.Checkpoint(list(files.shards.paths), list(files.shards.entries))
+    context = context_for(options.context, files.config.context)
+    max_rows = max(_ROWS, options.max_sequences)
+
+    def plan_memory(tokens: int) -> _core.MemoryPlan:
+        return _core.memory_plan(
+            checkpoint, files.config.plan, kv=options.kv, context=tokens, max_rows=max_rows
+        )
+
+    plan = make_plan(
+        plan_memory,
+        context=context,
+        checkpoint_context=files.config.context,
+        max_sequences=options.max_sequences,
+        available_bytes=available_bytes(options.memory_limit),
+    )
+    check_fits(plan, name=name, context=context)
+    memory = plan_memory(context)
+    sequences = min(options.max_sequences, plan.sequences_that_fit)
+    global_pages = sequences * memory.global_pages_per_sequence
+    sliding_pages = sequences * memory.sliding_pages_per_sequence
+    with Bar("load", "B", progress) as bar:
+        engine = _core.Engine(
+            checkpoint,
+            files.config.plan,
+            kv=options.kv,
+            threads=_threads(options.threads),
+            max_rows=max_rows,
+            global_pages=global_pages,
+            sliding_pages=sliding_pages,
+            progress=bar.update,
+        )
+    scheduler = Scheduler(
+        max_rows=max_rows,
+        max_sequences=sequences,
+        global_pages=global_pages,
+        sliding_pages=sliding_pages,
+        ring_pages=memory.sliding_pages_per_sequence,
+        page_positions=_core.PAGE_POSITIONS,
+    )
+    return Model(
+        Parts(
+            name=name,
+            fingerprint=files.fingerprint,
+            config=files.config,
+            tokenizer=files.tokenizer,
+            template=files.template,
+            bos_id=_bos_id(files),
+            stop_ids=_stop_ids(files),
+            banned=_banned(files),
+            defaults=_sampling_defaults(files),
+            context=context,
+            kv=options.kv,
+            numerics=_core.numerics,
+            plan=plan,
+            engine=engine,
+            scheduler=scheduler,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """What a checkpoint's folder holds, read and checked; weights are not."""
+
+    config: ModelConfig
+    generation: GenerationConfig
+    shards: Shards
+    fingerprint: str
+    tokenizer: Tokenizer | None
+    template: ChatTemplate | None
+
+
+def _read_files(folder: Path, options: LoadOptions) -> _Files:
+    config = read_config(read_json(folder / "config.json"))
+    generation = folder / "generation_config.json"
+    shards = read_shards(folder)
+    if options.weights == "bf16" and any(entry[1] == "F32" for entry in shards.entries):
+        raise Unsupported(
+            "load: weights='bf16' of a float32 checkpoint is to come; weights='auto' computes "
+            "with float32"
+        )
+    has_tokenizer = (folder / "tokenizer.json").exists()
+    return _Files(
+        config=config,
+        generation=read_generation_config(read_json(generation) if generation.exists() else {}),
+        shards=shards,
+        fingerprint=fingerprint(folder, shards),
+        tokenizer=Tokenizer.from_folder(folder) if has_tokenizer else None,
+        template=load_template(folder) if has_tokenizer else None,
+    )
+
+
+def _threads(asked: int | None) -> int:
+    """What was asked for, else CABOCHON_THREADS, else the cores that there are."""
+    if asked is not None:
+        return asked
+    text = os.environ.get("CABOCHON_THREADS")
+    if text is None:
+        return _core.default_threads()
+    return integer("CABOCHON_THREADS", int(text) if text.isdigit() else text, 1, 1024)
+
+
+def _bos_id(files: _Files) -> int | None:
+    """By name in the tokenizer, else as config.json has it."""
+    named = files.tokenizer.bos_id if files.tokenizer else None
+    return files.config.bos_token_id if named is None else named
+
+
+def _stop_ids(files: _Files) -> tuple[int, ...]:
+    """generation_config's, else config.json's; chat checkpoints add their turn ends by name."""
+    ids = files.generation.eos_token_ids
+    stops = set(files.config.eos_token_ids if ids is None else ids)
+    if files.template is not None and files.tokenizer is not None:
+        control = files.tokenizer.control_ids
+        stops |= {control[name] for name in _CHAT_STOPS if name in control}
+    return tuple(sorted(stops))
+
+
+def _banned(files: _Files) -> tuple[int, ...]:
+    """Never drawn: what generation_config suppresses, and placeholders of media."""
+    banned = set(files.generation.suppress_tokens or ())
+    vocab_size = files.config.plan.vocab
+    for token in banned:
+        if token >= vocab_size:
+            raise CheckpointError(
+                f"generation_config.json: suppress_tokens has {token}, expected ids below "
+                f"{vocab_size}, the vocabulary of config.json",
+                file="generation_config.json",
+                key="suppress_tokens",
+            )
+    control = files.tokenizer.control_ids if files.tokenizer else {}
+    banned |= {control[name] for name in _PLACEHOLDERS if name in control}
+    return tuple(sorted(token for token in banned if token < vocab_size))
+
+
+def _sampling_defaults(files: _Files) -> SamplingDefaults:
+    """generation_config's values; the published ones where it says nothing."""
+    said, published = files.generation, SamplingDefaults()
+    temperature = published.temperature if said.temperature is None else said.temperature
+    top_k = published.top_k if said.top_k is None else said.top_k
+    return SamplingDefaults(
+        temperature=0.0 if said.do_sample is False else temperature,
+        top_p=published.top_p if said.top_p is None else said.top_p,
+        top_k=min(top_k, files.config.plan.vocab),
+    )

@@ -1,0 +1,371 @@
+"""Options of load and generate, checked once. What is wrong is named with what was expected."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import numbers
+import operator
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
+
+from .errors import InvalidArgument, Unsupported
+
+MAX_SEED = 2**64 - 1
+IMAGE_TOKENS = (70, 140, 280, 560, 1120)
+
+# Words of other libraries, and what to write here.
+_ELSEWHERE = {
+    "do_sample": "temperature=0 is greedy, any other temperature samples",
+    "num_beams": "beam search is not offered; temperature=0 is greedy",
+    "enable_thinking": "write thinking=",
+    "skip_special_tokens": "Result.text never holds control tokens, Result.raw_text always does",
+    "n": "write generate([prompt] * n, seed=range(n))",
+    "best_of": "write generate([prompt] * n, seed=range(n), logprobs=True) and choose",
+    "structured_outputs": "write one of schema=, regex=, choices=, grammar=",
+    "response_format": "write schema=",
+    "frequency_penalty": "write repetition_penalty= or logit_bias=",
+    "presence_penalty": "write repetition_penalty= or logit_bias=",
+    "max_completion_tokens": "write max_tokens=",
+    "top_logprobs": "write logprobs=, the number of most likely tokens",
+    "prompt_logprobs": "call Model.logprobs(prompt)",
+    "reasoning_effort": "write thinking_budget=",
+    "image": "put image parts into messages",
+    "n_ctx": "write context=",
+    "n_gpu_layers": "write device=",
+    "logits_all": "call Model.logits(prompt)",
+    "kv_bits": "write kv=",
+    "torch_dtype": "write weights=",
+    "dtype": "write weights=",
+    "device_map": "write device=",
+    "load_in_4bit": "write weights='int4'",
+    "load_in_8bit": "write weights='int8'",
+    "trust_remote_code": "no code of a checkpoint is run; templates run in a sandbox",
+}
+
+
+def refuse_unknown(where: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """InvalidArgument for the first keyword that `where` does not take, with the right one."""
+    known = list(known)
+    for name in given:
+        near = difflib.get_close_matches(name, known, n=1)
+        if name in _ELSEWHERE:
+            advice = _ELSEWHERE[name]
+        elif near:
+            advice = f"did you mean {near[0]}?"
+        else:
+            advice = f"it takes {', '.join(known)}"
+        raise InvalidArgument(f"{where}: unknown keyword {name!r}: {advice}", argument=name)
+
+
+def _bad(name: str, value: object, expected: str) -> NoReturn:
+    raise InvalidArgument(f"{name} is {value!r}, expected {expected}", argument=name)
+
+
+def integer(name: str, value: Any, low: int, high: int) -> int:
+    """`value` as an int in [low, high]; bool and float are refused."""
+    expected = f"an integer from {low:,} to {high:,}"
+    if isinstance(value, bool):
+        _bad(name, value, expected)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        _bad(name, value, expected)
+    if not low <= number <= high:
+        _bad(name, number, expected)
+    return number
+
+
+def real(name: str, value: Any, low: float, high: float, *, above: bool = False) -> float:
+    """`value` as a float in [low, high], or (low, high] with `above`; NaN fails."""
+    expected = f"a number {f'above {low:g} and' if above else f'from {low:g}'} up to {high:g}"
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        _bad(name, value, expected)
+    number = float(value)
+    if not (low < number <= high if above else low <= number <= high):
+        _bad(name, number, expected)
+    return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """`value` if it is True or False."""
+    if not isinstance(value, bool):
+        _bad(name, value, "True or False")
+    return value
+
+
+def one_of(name: str, value: Any, allowed: Sequence[Any]) -> Any:
+    """`value` if it is one of `allowed`."""
+    if isinstance(value, bool) or value not in allowed:
+        _bad(name, value, f"one of {', '.join(repr(item) for item in allowed)}")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingDefaults:
+    """What a checkpoint's generation_config says where the caller says nothing."""
+
+    temperature: float = 1.0
+    top_p: float = 0.95
+    top_k: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerateOptions:
+    """Every option of one call of generate, checked, defaults resolved."""
+
+    max_tokens: int | None
+    stop: tuple[str, ...]
+    stop_token_ids: tuple[int, ...]
+    temperature: float
+    top_p: float
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    logit_bias: tuple[tuple[int, float], ...]  # by id
+    seed: int | tuple[int, ...] | None
+    logprobs: bool | int
+    preserve_thinking: bool
+    raw: bool
+    continue_final: bool
+    allow_special_tokens_in_content: bool
+    ignore_stops: bool
+    on_error: str
+
+    @property
+    def top(self) -> int:
+        """How many of the most likely tokens are reported."""
+        return 0 if isinstance(self.logprobs, bool) else self.logprobs
+
+    def seeds(self, count: int) -> list[int]:
+        """One for each of `count` prompts; fresh ones where none was given."""
+        if self.seed is None:
+            return [secrets.randbits(64) for _ in range(count)]
+        if isinstance(self.seed, int):
+            return [self.seed] * count
+        if len(self.seed) != count:
+            raise InvalidArgument(
+                f"seed has {len(self.seed)} entries, expected {count}, one for each prompt",
+                argument="seed",
+            )
+        return list(self.seed)
+
+    def settings(self) -> dict[str, Any]:
+        """As written into results."""
+        values = asdict(self)
+        values.pop("seed")
+        values["logit_bias"] = dict(self.logit_bias)
+        return values
+
+
+def check_generate(
+    given: Mapping[str, Any], *, defaults: SamplingDefaults, vocab_size: int, context: int
+) -> GenerateOptions:
+    """The keywords of generate, all present, as options.
+
+    Raises:
+        InvalidArgument: out of range, of a wrong type, or two that exclude each other.
+        Unsupported: one that is to come.
+    """
+    _refuse_to_come(given)
+
+    def or_default(name: str) -> Any:
+        return getattr(defaults, name) if given[name] is None else given[name]
+
+    stops = given["stop"]
+    if given["max_tokens"] is not None and given["max_new_tokens"] is not None:
+        raise InvalidArgument(
+            f"max_tokens is {given['max_tokens']!r} and its alias max_new_tokens "
+            f"{given['max_new_tokens']!r}, expected one of them",
+            argument="max_new_tokens",
+        )
+    name = "max_tokens" if given["max_new_tokens"] is None else "max_new_tokens"
+    max_tokens = given[name]
+    logprobs = given["logprobs"]
+    one_of("image_tokens", given["image_tokens"], IMAGE_TOKENS)
+    return GenerateOptions(
+        max_tokens=None if max_tokens is None else integer(name, max_tokens, 1, 2**31 - 1),
+        stop=_stops([stops] if isinstance(stops, str) else stops),
+        stop_token_ids=_ids("stop_token_ids", given["stop_token_ids"], vocab_size, limit=256),
+        temperature=real("temperature", or_default("temperature"), 0, 100),
+        top_p=real("top_p", or_default("top_p"), 0, 1),
+        top_k=integer("top_k", or_default("top_k"), 0, vocab_size),
+        min_p=real("min_p", given["min_p"], 0, 1),
+        repetition_penalty=real(
+            "repetition_penalty", given["repetition_penalty"], 0, 10, above=True
+        ),
+        logit_bias=_bias(given["logit_bias"], vocab_size),
+        seed=_seed(given["seed"]),
+        logprobs=logprobs
+        if isinstance(logprobs, bool)
+        else integer("logprobs", logprobs, 1, min(256, vocab_size)),
+        preserve_thinking=flag("preserve_thinking", given["preserve_thinking"]),
+        raw=flag("raw", given["raw"]),
+        continue_final=flag("continue_final", given["continue_final"]),
+        allow_special_tokens_in_content=flag(
+            "allow_special_tokens_in_content", given["allow_special_tokens_in_content"]
+        ),
+        ignore_stops=flag("ignore_stops", given["ignore_stops"]),
+        on_error=one_of("on_error", given["on_error"], ("raise", "return")),
+    )
+
+
+def _refuse_to_come(given: Mapping[str, Any]) -> None:
+    constraints = [
+        name for name in ("schema", "regex", "choices", "grammar") if given[name] is not None
+    ]
+    if len(constraints) > 1:
+        raise InvalidArgument(
+            f"{' and '.join(constraints)} are given, expected at most one constraint",
+            argument=constraints[1],
+        )
+    if given["thinking_budget"] is not None and not given["thinking"]:
+        raise InvalidArgument(
+            f"thinking_budget is {given['thinking_budget']!r} without thinking=True",
+            argument="thinking_budget",
+        )
+    flag("parallel_tool_calls", given["parallel_tool_calls"])
+    asked = {
+        "tools": len(given["tools"]) > 0,
+        "tool_choice": given["tool_choice"] not in ("auto", "none"),
+        "strict_tools": given["strict_tools"] is not None,
+        "thinking": flag("thinking", given["thinking"]),
+        "adapter": given["adapter"] is not None,
+        **dict.fromkeys(constraints, True),
+    }
+    for name, is_asked in asked.items():
+        if is_asked:
+            raise Unsupported(f"generate: {name} is to come")
+
+
+def _stops(given: Any) -> tuple[str, ...]:
+    expected = "a string, or up to 64 strings of 1 to 1,024 bytes"
+    try:
+        stops = tuple(given)
+    except TypeError:
+        _bad("stop", given, expected)
+    for stop in stops:
+        if not isinstance(stop, str) or not 1 <= len(stop.encode("utf-8", "replace")) <= 1024:
+            _bad("stop", given, expected)
+    return stops if len(stops) <= 64 else _bad("stop", f"{len(stops)} strings", expected)
+
+
+def _ids(name: str, given: Any, vocab_size: int, *, limit: int) -> tuple[int, ...]:
+    try:
+        ids = tuple(given)
+    except TypeError:
+        _bad(name, given, "a sequence of token ids")
+    if len(ids) > limit:
+        _bad(name, f"{len(ids)} ids", f"up to {limit}")
+    return tuple(integer(f"{name}[{i}]", item, 0, vocab_size - 1) for i, item in enumerate(ids))
+
+
+def _bias(given: Any, vocab_size: int) -> tuple[tuple[int, float], ...]:
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping):
+        _bad("logit_bias", given, "a mapping from token id to a number")
+    entries = {}
+    for token, value in given.items():
+        token = integer("a token id of logit_bias", token, 0, vocab_size - 1)
+        name = f"logit_bias[{token}]"
+        entries[token] = value if value == -math.inf else real(name, value, -1e30, 1e30)
+    return tuple(sorted(entries.items()))
+
+
+def _seed(given: Any) -> int | tuple[int, ...] | None:
+    if given is None:
+        return None
+    if isinstance(given, Iterable) and not isinstance(given, (str, bytes)):
+        return tuple(integer(f"seed[{i}]", item, 0, MAX_SEED) for i, item in enumerate(given))
+    return integer("seed", given, 0, MAX_SEED)
+
+
+class DefaultContext(int):
+    """The context of a caller who names none: lowered to the checkpoint's where that is less."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadOptions:
+    """Every option of load, checked as far as that goes without the checkpoint."""
+
+    weights: str
+    kv: str  # "f32" or "bf16"
+    context: int
+    max_sequences: int
+    threads: int | None
+    memory_limit: int | None  # bytes
+    revision: str | None
+    allow_custom_template: bool
+
+
+def check_load(given: Mapping[str, Any]) -> LoadOptions:
+    """The keywords of load, all present, as options.
+
+    Raises:
+        InvalidArgument: out of range or of a wrong type.
+        Unsupported: a format, device or adapter that is to come.
+    """
+    weights, device = given["weights"], given["device"]
+    if isinstance(weights, Mapping) or weights in ("int8", "int4"):
+        raise Unsupported(f"load: weights={weights!r} is to come; 'auto' computes as stored")
+    kv = one_of("kv", given["kv"], ("auto", "f32", "bf16", "int8"))
+    if kv == "int8":
+        raise Unsupported("load: kv='int8' is to come; 'bf16' is the smallest for now")
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
+        _bad("device", device, "'auto', 'cpu', 'cuda' or 'cuda:1'")
+    if device.startswith("cuda"):
+        raise Unsupported(f"load: device={device!r} is to come; 'cpu' is there")
+    tables = one_of(
+        "per_layer_embeddings",
+        given["per_layer_embeddings"],
+        ("auto", "disk", "memory", "device"),
+    )
+    if tables in ("memory", "device"):
+        raise Unsupported(f"load: per_layer_embeddings={tables!r} is to come; 'disk' is there")
+    if one_of("arithmetic", given["arithmetic"], ("exact", "fast")) == "fast":
+        raise Unsupported("load: arithmetic='fast' is to come; 'exact' is there")
+    for name in ("adapter", "drafter"):
+        if given[name] is not None:
+            raise Unsupported(f"load: {name} is to come")
+    threads, revision = given["threads"], given["revision"]
+    if revision is not None and not isinstance(revision, str):
+        _bad("revision", revision, "the name of a branch, tag or commit")
+    context = given["context"]
+    return LoadOptions(
+        weights=one_of("weights", weights, ("auto", "bf16")),
+        kv="bf16" if kv == "auto" else kv,
+        context=context
+        if isinstance(context, DefaultContext)
+        else integer("context", context, 1, 2**31 - 1),
+        max_sequences=integer("max_sequences", given["max_sequences"], 1, 4096),
+        threads=None if threads is None else integer("threads", threads, 1, 1024),
+        memory_limit=_bytes(given["memory_limit"]),
+        revision=revision,
+        allow_custom_template=flag("allow_custom_template", given["allow_custom_template"]),
+    )
+
+
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20,
+          "GIB": 2**30}  # fmt: skip
+
+
+def _bytes(given: Any) -> int | None:
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        return integer("memory_limit", given, 1, 2**62)
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([A-Za-z]*)\s*", given)
+    if match is None or match[2].upper() not in _UNITS:
+        _bad("memory_limit", given, "bytes, or text such as '6GiB' or '500MB'")
+    return integer("memory_limit", int(float(match[1]) * _UNITS[match[2].upper()]), 1, 2**62)
+
+
+def context_for(asked: int, checkpoint: int) -> int:
+    """The context to load for: what was asked, within what the checkpoint has."""
+    if asked > checkpoint and not isinstance(asked, DefaultContext):
+        _bad("context", int(asked), f"at most {checkpoint:,}, the checkpoint's own maximum")
+    return min(int(asked), checkpoint)

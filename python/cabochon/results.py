@@ -1,0 +1,97 @@
+"""What generate and stream give back. Frozen; arrays own their memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import display
+from .types import Floats, Ints, Manifest, MediaUse, Record, Timings, ToolCall, Usage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Result(Record):
+    """One finished answer. `str(result)` is its text."""
+
+    text: str  # the answer: no thoughts, calls, control tokens or stop string
+    thinking: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    parsed: object | None = None
+    raw_text: str  # everything, control tokens visible
+    token_ids: Ints  # [n], with the token that stopped it
+    prompt_token_ids: Ints  # [p]
+    logprobs: Floats | None = None  # [n], of the chosen tokens, natural log
+    top_ids: Ints | None = None  # [n, k], most likely first, ties by lowest id
+    top_logprobs: Floats | None = None  # [n, k]
+    finish_reason: str  # "stop", "length", "tool_calls", "cancelled", "error"
+    stop_reason: int | str | None = None  # token id, stop string, "max_tokens" or "context"
+    cut_in: str | None = None  # "thinking", "answer", "tool_call"
+    thinking_closed_by: str | None = None  # "model", "budget"
+    media: tuple[MediaUse, ...] = ()
+    usage: Usage
+    timings: Timings
+    seed: int
+    settings: Mapping[str, Any]  # every option in force, defaults resolved
+    manifest: Manifest
+    error: Exception | None = None  # with on_error="return"
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= 60 else self.text[:57] + "..."
+        return f"Result({text!r}, {display.numbers(self)})"
+
+    def _repr_html_(self) -> str:
+        return display.result_html(self)
+
+    def to_message(self) -> dict[str, Any]:
+        """The assistant message to append to a conversation."""
+        message: dict[str, Any] = {"role": "assistant", "content": self.text}
+        if self.thinking is not None:
+            message["reasoning_content"] = self.thinking
+        if self.tool_calls:
+            message["tool_calls"] = [
+                {
+                    "id": call.id,
+                    "type": "function",
+                    "function": {"name": call.name, "arguments": dict(call.arguments)},
+                }
+                for call in self.tool_calls
+            ]
+        return message
+
+    def to_openai(self) -> dict[str, Any]:
+        """A chat-completion dict, as OpenAI's clients read it."""
+        message = {**self.to_message(), "reasoning_content": self.thinking}
+        for call in message.get("tool_calls", ()):
+            call["function"]["arguments"] = json.dumps(call["function"]["arguments"])
+        return {
+            "object": "chat.completion",
+            "model": self.manifest.fingerprint,
+            "choices": [{"index": 0, "message": message, "finish_reason": self.finish_reason}],
+            "usage": {
+                "prompt_tokens": self.usage.prompt_tokens,
+                "completion_tokens": self.usage.output_tokens,
+                "total_tokens": self.usage.total_tokens,
+                "prompt_tokens_details": {"cached_tokens": self.usage.cached_tokens},
+                "completion_tokens_details": {"reasoning_tokens": self.usage.thinking_tokens},
+            },
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Event(Record):
+    """One thing that happened while an answer was written.
+
+    The texts of all "text" events of an item, joined, equal its `Result.text`.
+    """
+
+    kind: str  # "thinking", "text", "tool_call", "tool_result", "done"
+    index: int = 0  # item of the list, 0 for one prompt
+    text: str = ""  # whole characters
+    token_ids: tuple[int, ...] = ()  # that brought the text
+    tool_call: ToolCall | None = None
+    result: Result | None = None  # with "done"

@@ -1,0 +1,1 @@
+"""Sequences, their pages, who runs next, and the loop that runs them."""

@@ -1,0 +1,228 @@
+"""Runs the scheduler's steps on an engine. The one place where positions move.
+
+Whoever waits drives: one of the waiting threads runs a step for all, the others sleep until it is
+done. A step that is interrupted or fails has changed nothing that a later step can see.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from .. import _core
+from ..errors import DeviceError, InvalidArgument, NumericalError
+from .interrupt import HeldInterrupt
+from .scheduler import Scheduler, Slice
+from .sequence import Answer, Sequence, Want
+
+_WANTS = {
+    Want.SAMPLE: _core.WANT_SAMPLE,
+    Want.TARGET: _core.WANT_TARGET,
+    Want.LOGITS: _core.WANT_LOGITS,
+}
+
+
+class Loop:
+    """One engine, one scheduler, any number of threads that wait for sequences."""
+
+    def __init__(self, engine: _core.Engine, scheduler: Scheduler) -> None:
+        self._engine, self._scheduler = engine, scheduler
+        self._changed = threading.Condition()
+        self._is_driven = False  # a thread is inside a step
+        self._is_closed = False
+
+    def submit(self, sequences: Iterable[Sequence]) -> None:
+        """They run as soon as somebody waits.
+
+        Raises:
+            InvalidArgument: the model is closed.
+        """
+        with HeldInterrupt(), self._changed:
+            if self._is_closed:
+                raise _closed()
+            self._scheduler.add(sequences)
+
+    def advance(self) -> None:
+        """One step further: runs it, or waits for the thread that runs one.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C; the step has not happened.
+        """
+        with HeldInterrupt() as interrupt:
+            with self._changed:
+                if self._is_closed:
+                    return
+                if self._is_driven:
+                    with interrupt.allowed():
+                        self._changed.wait()
+                    return
+                self._is_driven = True
+                step = self._scheduler.next_step()
+            try:
+                if step:
+                    self._run(step, interrupt)
+            finally:
+                with self._changed:
+                    self._is_driven = False
+                    self._scheduler.drop_finished()
+                    self._changed.notify_all()
+
+    def cancel(self, sequences: Iterable[Sequence]) -> None:
+        """Ends those that are not finished; their pages are free before the next step."""
+        with HeldInterrupt(), self._changed:
+            unfinished = [sequence for sequence in sequences if not sequence.is_finished]
+            for sequence in unfinished:
+                sequence.is_cancelled = True
+            if unfinished:
+                self._scheduler.drop_waiting()
+            if not self._is_driven:
+                self._scheduler.drop_finished()
+
+    def close(self) -> None:
+        """Ends what runs, after the step it is in, and frees the engine. Twice is fine."""
+        with HeldInterrupt(), self._changed:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            while self._is_driven:
+                self._changed.wait()
+            for sequence in self._scheduler.unfinished:
+                sequence.finish(_closed())
+            self._scheduler.drop_finished()
+            self._engine.close()
+            self._changed.notify_all()
+
+    @property
+    def is_closed(self) -> bool:
+        """After `close`."""
+        return self._is_closed
+
+    def _run(self, step: list[Slice], interrupt: HeldInterrupt) -> None:
+        started_s = time.monotonic()
+        try:
+            arguments = _arguments(step)
+            with interrupt.allowed():
+                result = self._engine.step(**arguments)
+        except Exception as error:  # each sequence of the step has failed, and reports it
+            for piece in step:
+                piece.sequence.finish(error)
+            return
+        with self._changed:
+            self._commit(step, result, started_s)
+
+    def _commit(self, step: list[Slice], result: _core.StepResult, started_s: float) -> None:
+        wish, logits_row = 0, 0
+        for index, piece in enumerate(step):
+            sequence = piece.sequence
+            sequence.position += piece.rows
+            if result.failures[index] != 0 and not sequence.is_over:
+                sequence.finish(_unreadable(sequence, piece.rows))
+            if sequence.started_s is None:
+                sequence.started_s = started_s
+            for position in piece.wanted:
+                logits = None
+                if sequence.want is Want.LOGITS:
+                    logits = result.logits[logits_row]
+                    logits_row += 1
+                if not sequence.is_over:
+                    self._answer(sequence, position, result, wish, logits)
+                wish += 1
+
+    def _answer(
+        self,
+        sequence: Sequence,
+        position: int,
+        result: _core.StepResult,
+        wish: int,
+        logits: np.ndarray[tuple[int], np.dtype[np.float32]] | None,
+    ) -> None:
+        if result.status[wish] != 0:
+            sequence.finish(_not_finite(sequence, position))
+            return
+        token = int(result.tokens[wish])
+        answer = Answer(
+            position=position,
+            token=token,
+            logprob=float(result.logprobs[wish]),
+            best=int(result.best[wish]),
+            top_ids=result.top_ids[wish, : sequence.top],
+            top_logprobs=result.top_logprobs[wish, : sequence.top],
+            logits=logits,
+        )
+        if sequence.want is Want.SAMPLE:
+            sequence.append(token)
+        assert sequence.consumer is not None, "a sequence that is not over has its consumer"
+        try:
+            if sequence.consumer.take(answer):
+                sequence.finish()
+        except Exception as error:  # the consumer's own failure ends its own sequence
+            sequence.finish(error)
+
+
+def _arguments(step: list[Slice]) -> dict[str, Any]:
+    """The step as the engine takes it; rows and wishes are in the order of `step`."""
+    tokens, slices, wishes, first_row = [], [], [], 0
+    for piece in step:
+        sequence = piece.sequence
+        tokens.append(sequence.tokens[sequence.position : sequence.position + piece.rows])
+        slices.append((first_row, piece.rows, sequence.position))
+        for position in piece.wanted:
+            row = first_row + position - sequence.position
+            wishes.append((row, _WANTS[sequence.want], sequence.target(position)))
+        first_row += piece.rows
+    sequences = [piece.sequence for piece in step]
+    return {
+        "tokens": np.concatenate(tokens),
+        "slices": np.asarray(slices, np.int64),
+        "global_pages": [s.global_pages for s in sequences],
+        "sliding_pages": [s.sliding_pages for s in sequences],
+        "wishes": np.asarray(wishes, np.int32).reshape(-1, 3),
+        "sampling": [_sampling(s) for s in sequences],
+        "histories": [s.tokens[: s.count] if s.sampling else None for s in sequences],
+        "top": max((piece.sequence.top for piece in step if piece.wanted), default=0),
+    }
+
+
+def _sampling(sequence: Sequence) -> _core.SamplingArgs | None:
+    s = sequence.sampling
+    if s is None:
+        return None
+    if sequence.engine_sampling is None:
+        sequence.engine_sampling = _core.SamplingArgs(
+            temperature=s.temperature,
+            top_k=s.top_k,
+            top_p=s.top_p,
+            min_p=s.min_p,
+            repetition_penalty=s.repetition_penalty,
+            seed=s.seed,
+            banned=s.banned,
+            bias_ids=s.bias_ids,
+            bias_values=s.bias_values,
+        )
+    assert isinstance(sequence.engine_sampling, _core.SamplingArgs)
+    return sequence.engine_sampling
+
+
+def _closed() -> InvalidArgument:
+    return InvalidArgument("the model is closed: load it again")
+
+
+def _unreadable(sequence: Sequence, rows: int) -> DeviceError:
+    first = sequence.position - rows
+    return DeviceError(
+        f"positions {first} to {sequence.position - 1}: pread of a per-layer embedding row failed, "
+        "expected the checkpoint's file as it was at load: was it cut, or is the disk failing?"
+    )
+
+
+def _not_finite(sequence: Sequence, position: int) -> NumericalError:
+    step = position + 1 - sequence.prompt_count
+    return NumericalError(
+        f"position {position}: the logits hold NaN or infinity, expected finite numbers: are the "
+        "weights damaged? CABOCHON_DEBUG=1 names the first layer",
+        step=max(step, 0),
+    )

@@ -1,0 +1,158 @@
+"""State of one sequence: its tokens, how many of them are in the cache, what it wants to know.
+
+Knows no text, no pages' bytes and no engine. What becomes of the answers is its consumer's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from enum import Enum
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int32]
+Floats = npt.NDArray[np.float32]
+
+
+class Want(Enum):
+    """What a row is asked for."""
+
+    SAMPLE = "sample"  # draw the next token
+    TARGET = "target"  # log-probability of a given next token
+    LOGITS = "logits"  # all logits
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the engine says about one wanted row."""
+
+    position: int  # of the row's own token
+    token: int  # drawn, or the target
+    logprob: float
+    best: int  # the most likely token
+    top_ids: Ints  # [top]
+    top_logprobs: Floats  # [top]
+    logits: Floats | None  # [vocab]
+
+
+class Consumer(Protocol):
+    """Takes a sequence's answers, in order of position."""
+
+    def take(self, answer: Answer) -> bool:
+        """True when the sequence has all it wants."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn; the meanings are those of generate."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: int
+    banned: Ints
+    bias_ids: Ints
+    bias_values: Floats
+
+
+_NO_PAGES = np.empty(0, np.int32)
+
+
+class Sequence:
+    """One request: a prompt, what is wanted of it, and how far it is.
+
+    Positions below `position` are in the cache; tokens below `count` are known. Only the loop
+    moves them, after a step has returned.
+    """
+
+    def __init__(
+        self,
+        prompt: Ints,
+        *,
+        consumer: Consumer,
+        want: Want,
+        limit: int,
+        rows: Ints | None = None,
+        top: int = 0,
+        sampling: Sampling | None = None,
+    ) -> None:
+        """limit: tokens it may ever hold; rows: ascending positions wanted (None: the last)."""
+        self.tokens = prompt  # room for `limit` from start on
+        self.count = self.prompt_count = int(prompt.size)
+        self.position = 0
+        self.limit = limit
+        self.consumer: Consumer | None = consumer  # let go of at the end: it may hold gigabytes
+        self.want, self.top, self.sampling = want, top, sampling
+        self.engine_sampling: object = None  # `sampling` as the engine takes it, made by the loop
+        self._rows = rows
+        self.global_pages = self.sliding_pages = _NO_PAGES
+        self.is_finished = False
+        self.is_cancelled = False
+        self.error: Exception | None = None
+        self.submitted_s = time.monotonic()
+        self.started_s: float | None = None  # when its first token was computed
+
+    def start(self, global_pages: Ints, sliding_pages: Ints) -> None:
+        """It has its pages, and room for its tokens."""
+        self.global_pages, self.sliding_pages = global_pages, sliding_pages
+        prompt = self.tokens
+        self.tokens = np.empty(self.limit, np.int32)
+        self.tokens[: prompt.size] = prompt
+
+    def release(self) -> None:
+        """It is over: its pages belong to somebody else now."""
+        self.consumer = None
+        self.global_pages = self.sliding_pages = _NO_PAGES
+        self.tokens = self.tokens[: self.count].copy()
+
+    @property
+    def is_over(self) -> bool:
+        """Finished or cancelled: nothing more is computed."""
+        return self.is_finished or self.is_cancelled
+
+    @property
+    def is_decoding(self) -> bool:
+        """One known token is left to compute, and the prompt is behind it."""
+        return self.position >= self.prompt_count
+
+    @property
+    def uncomputed(self) -> int:
+        """Known tokens that are not in the cache yet."""
+        return self.count - self.position
+
+    def wanted(self, rows: int) -> list[int]:
+        """Positions, ascending, that are wanted among the next `rows`."""
+        last = self.position + rows
+        if self._rows is None:
+            return [self.count - 1] if last == self.count else []
+        first, end = np.searchsorted(self._rows, (self.position, last))
+        return [int(row) for row in self._rows[first:end]]
+
+    def rows_with(self, most_wanted: int) -> int:
+        """How many of the next rows hold at most that many wanted ones."""
+        if self._rows is None:
+            return self.uncomputed
+        first = int(np.searchsorted(self._rows, self.position))
+        if first + most_wanted >= self._rows.size:
+            return self.uncomputed
+        return int(self._rows[first + most_wanted]) - self.position
+
+    def target(self, position: int) -> int:
+        """The token that follows `position`, -1 when it is to be drawn."""
+        return int(self.tokens[position + 1]) if self.want is Want.TARGET else -1
+
+    def append(self, token: int) -> None:
+        """A drawn token; it is computed by the next step."""
+        self.tokens[self.count] = token
+        self.count += 1
+
+    def finish(self, error: Exception | None = None) -> None:
+        """Nothing more is computed for it."""
+        self.error, self.consumer = error, None
+        self.is_finished = True

@@ -1,0 +1,28 @@
+"""Fixtures for all tests; `import tiny` and `from reference import decoder` work everywhere."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny
+from golden import Golden
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Name of a model of `tiny.MODELS` to the folder that holds it, written once a session."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return functools.cache(lambda name: tiny.write(folder / name, name))
+
+
+@pytest.fixture(scope="session")
+def golden(tiny_checkpoint: Callable[[str], Path]) -> Callable[[str], Golden]:
+    """Name of a model to what transformers computed for it; the model itself is made again."""
+    return functools.cache(lambda name: Golden.read(name, tiny_checkpoint(name)))

@@ -1,0 +1,53 @@
+"""The demo checkpoint (random, with a tokenizer and a chat template), and a model of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from cabochon.demo import write_demo
+
+    folder = tmp_path_factory.mktemp("demo") / "model"
+    write_demo(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def base_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without its chat template: a base model."""
+    folder = tmp_path_factory.mktemp("base") / "model"
+    folder.mkdir()
+    for path in demo_folder.iterdir():
+        if path.name != "chat_template.jinja":
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.fixture
+def load(demo_folder: Path) -> Iterator[Callable[..., Any]]:
+    """`cabochon.load` of the demo; what it gives is closed, and must have all its pages back."""
+    import cabochon
+
+    models = []
+
+    def load(folder: Path = demo_folder, **options: Any) -> Any:
+        models.append(cabochon.load(folder, **options))
+        return models[-1]
+
+    yield load
+    for model in models:
+        scheduler = model._scheduler
+        assert scheduler.unfinished == []
+        assert scheduler.free_pages == (scheduler._global.count, scheduler._sliding.count)
+        model.close()
+
+
+@pytest.fixture
+def model(load: Callable[..., Any]) -> Any:
+    return load()

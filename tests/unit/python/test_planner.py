@@ -1,0 +1,117 @@
+"""What there is, read from the system's own files; and plans made of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("cabochon._core")
+from cabochon import planner
+from cabochon.errors import OutOfMemory
+
+MIB = 2**20
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_free_memory_is_what_the_system_calls_available(tmp_path: Path) -> None:
+    write(tmp_path / "meminfo", "MemTotal: 100 kB\nMemFree: 5 kB\nMemAvailable:   64 kB\n")
+
+    assert planner._free_bytes(tmp_path / "meminfo") == 64 * 1024
+
+
+def test_every_control_group_above_the_process_limits_it(tmp_path: Path) -> None:
+    root = tmp_path / "cgroup"
+    write(tmp_path / "self", "0::/outer/inner\n")
+    write(root / "outer/memory.max", f"{100 * MIB}\n")
+    write(root / "outer/memory.current", f"{70 * MIB}\n")
+    write(root / "outer/memory.stat", f"anon 5\nactive_file {MIB}\ninactive_file {2 * MIB}\n")
+    write(root / "outer/inner/memory.max", "max\n")
+    write(root / "outer/inner/memory.current", "5\n")
+
+    found = planner._cgroup_bytes(tmp_path / "self", root)
+
+    # Of 70 MiB in use, 3 are cached file pages that the system drops first.
+    assert found == [33 * MIB]
+
+
+def test_control_groups_of_version_1_are_read_too(tmp_path: Path) -> None:
+    root = tmp_path / "cgroup"
+    write(tmp_path / "self", "5:cpu,cpuacct:/a\n4:memory:/box\n")
+    write(root / "memory/box/memory.limit_in_bytes", f"{10 * MIB}\n")
+    write(root / "memory/box/memory.usage_in_bytes", f"{4 * MIB}\n")
+
+    assert planner._cgroup_bytes(tmp_path / "self", root) == [6 * MIB]
+
+
+def test_a_machine_without_control_groups_has_no_such_limit(tmp_path: Path) -> None:
+    assert planner._cgroup_bytes(tmp_path / "nowhere", tmp_path) == []
+
+
+def test_the_smallest_bound_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(planner, "_free_bytes", lambda: 100)
+    monkeypatch.setattr(planner, "_cgroup_bytes", lambda: [70, 80])
+
+    assert planner.available_bytes(None) == 70
+    assert planner.available_bytes(60) == 60
+    assert planner.available_bytes(90) == 70
+
+
+def memory(context: int) -> Any:
+    """1,000 bytes of weights, half of them mapped; 10 bytes a token."""
+    return SimpleNamespace(
+        rows=[("mlp", "bf16", 500, 1000, "mapped")],
+        weight_bytes=500,
+        mapped_bytes=500,
+        scratch_bytes=100,
+        kv_bytes_per_token=10,
+        kv_bytes_per_sequence=10 * context,
+    )
+
+
+def plan(available: int, *, context: int = 128, sequences: int = 4) -> Any:
+    return planner.make_plan(
+        memory,
+        context=context,
+        checkpoint_context=1000,
+        max_sequences=sequences,
+        available_bytes=available,
+    )
+
+
+def test_a_plan_counts_as_many_sequences_as_fit_and_no_more_than_asked() -> None:
+    room = 1100 + 3 * 1280
+
+    assert plan(room).sequences_that_fit == 3
+    assert plan(room).kv_bytes == 3 * 1280
+    assert plan(room - 1).sequences_that_fit == 2
+    assert plan(10**6).kv_bytes == 4 * 1280
+    assert plan(room).host_bytes == 500 + 100 + 3 * 1280
+    assert plan(room).mapped_bytes == 500
+    assert plan(room).device_bytes == 1100 + 3 * 1280
+
+
+@pytest.mark.parametrize(
+    ("available", "largest"),
+    [(10**6, 1000), (1100 + 9600, 960), (1100 + 9599, 896), (1100 + 640, 64), (1100, 0)],
+)
+def test_the_largest_context_is_the_largest_that_fits(available: int, largest: int) -> None:
+    found = plan(available)
+
+    assert found.largest_context == largest
+    assert found.fits == (available >= 1100 + 1280)
+
+
+def test_what_does_not_fit_says_what_would() -> None:
+    with pytest.raises(OutOfMemory, match=r"load with context=64") as caught:
+        planner.check_fits(plan(1100 + 700), name="m", context=128)
+    assert caught.value.plan.sequences_that_fit == 0
+    with pytest.raises(OutOfMemory, match="no context fits"):
+        planner.check_fits(plan(1100), name="m", context=128)
+    planner.check_fits(plan(1100 + 1280), name="m", context=128)
