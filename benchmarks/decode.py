@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cabochon
 import numpy as np
+
+import cabochon
 import report
 from cabochon.config import ModelConfig, read_config
 from probe import Probe, is_steady

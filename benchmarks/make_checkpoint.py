@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from cabochon.config import LayerPlan, ModelPlan, read_config
 from cabochon.errors import CabochonError
 from safetensors_writer import Tensor, from_array, to_bf16, write_checkpoint

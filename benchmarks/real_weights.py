@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from safetensors_writer import Tensor, from_array, to_bf16, write_checkpoint
 
 DEFAULT_FOLDER = Path.home() / ".cache" / "cabochon-bench" / "gemma-3-270m"

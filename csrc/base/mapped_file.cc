@@ -26,7 +26,7 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
   if (descriptor_ < 0) {
     throw CheckpointError(text(path_, ": cannot be opened: ", std::strerror(errno)), path_);
   }
-  struct stat status {};
+  struct stat status{};
   const bool is_known = fstat(descriptor_, &status) == 0;
   if (!is_known || !S_ISREG(status.st_mode)) {
     const std::string reason = is_known ? "not a regular file" : std::strerror(errno);
@@ -51,7 +51,7 @@ MappedFile::~MappedFile() {
 }
 
 bool MappedFile::is_unchanged() const noexcept {
-  struct stat status {};
+  struct stat status{};
   return fstat(descriptor_, &status) == 0 && status.st_size == size_ &&
          is_same_time(status.st_mtim, modified_);
 }

@@ -22,8 +22,8 @@ inline std::array<uint32_t, 4> philox(uint64_t key, std::array<uint32_t, 4> coun
 
 // The number in [0, 1) with 53 bits that draws the token at this position of a sequence.
 inline double uniform(uint64_t seed, uint64_t position) {
-  const auto bits = philox(
-      seed, {static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0});
+  const auto bits =
+      philox(seed, {static_cast<uint32_t>(position), static_cast<uint32_t>(position >> 32), 0, 0});
   const uint64_t wide = static_cast<uint64_t>(bits[1]) << 32 | bits[0];
   return static_cast<double>(wide >> 11) * 0x1p-53;
 }

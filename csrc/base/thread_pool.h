@@ -58,8 +58,8 @@ class ThreadPool {
 
   std::mutex owner_;  // one region at a time: a second model waits for its turn
   std::vector<std::thread> workers_;
-  std::atomic<uint32_t> epoch_{0};    // counts regions; workers wait for it to change
-  std::atomic<int> pending_{0};       // workers that have not finished the current region
+  std::atomic<uint32_t> epoch_{0};  // counts regions; workers wait for it to change
+  std::atomic<int> pending_{0};     // workers that have not finished the current region
   std::atomic<bool> stopping_{false};
   Region region_{};
   int64_t rows_ = 0;

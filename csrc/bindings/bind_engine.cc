@@ -13,8 +13,8 @@ SamplingArgs make_sampling(float temperature, int top_k, double top_p, double mi
                            float repetition_penalty, uint64_t seed, const Array<int32_t>& banned,
                            const Array<int32_t>& bias_ids, const Array<float>& bias_values) {
   if (bias_ids.size() != bias_values.size()) {
-    throw InvalidArgument(text("bias_ids has ", bias_ids.size(), " entries, bias_values ",
-                               bias_values.size()));
+    throw InvalidArgument(
+        text("bias_ids has ", bias_ids.size(), " entries, bias_values ", bias_values.size()));
   }
   const auto ids = view(bias_ids);
   const auto bans = view(banned);
@@ -80,12 +80,13 @@ class PyEngine {
                                 .sliding_pages = sliding_pages};
     ModelPlan native = to_plan(plan);
     const py::gil_scoped_release release;
-    engine_ = std::make_unique<Engine>(
-        std::move(checkpoint), std::move(native), options, [&](int64_t done, int64_t total) {
-          const py::gil_scoped_acquire acquire;
-          if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-          if (!progress.is_none()) progress(done, total);
-        });
+    engine_ = std::make_unique<Engine>(std::move(checkpoint), std::move(native), options,
+                                       [&](int64_t done, int64_t total) {
+                                         const py::gil_scoped_acquire acquire;
+                                         if (PyErr_CheckSignals() != 0)
+                                           throw py::error_already_set();
+                                         if (!progress.is_none()) progress(done, total);
+                                       });
   }
 
   Engine& open() const {
@@ -108,11 +109,11 @@ class PyEngine {
     if (slices.ndim() != 2 || slices.shape(1) != 3 || wishes.ndim() != 2 || wishes.shape(1) != 3 ||
         global_pages.size() != sequences || sliding_pages.size() != sequences ||
         sampling.size() != sequences || histories.size() != sequences) {
-      throw InvalidArgument(text("step: slices is ", py::repr(slices.attr("shape")), ", wishes ",
-                                 py::repr(wishes.attr("shape")), "; expected [n, 3] each, and n of ",
-                                 "global_pages (", global_pages.size(), "), sliding_pages (",
-                                 sliding_pages.size(), "), sampling (", sampling.size(),
-                                 ") and histories (", histories.size(), ")"));
+      throw InvalidArgument(
+          text("step: slices is ", py::repr(slices.attr("shape")), ", wishes ",
+               py::repr(wishes.attr("shape")), "; expected [n, 3] each, and n of ",
+               "global_pages (", global_pages.size(), "), sliding_pages (", sliding_pages.size(),
+               "), sampling (", sampling.size(), ") and histories (", histories.size(), ")"));
     }
     Batch batch{.tokens = view(tokens), .top = top};
     for (size_t i = 0; i < sequences; ++i) {
@@ -200,8 +201,8 @@ void bind_engine(py::module_& module) {
       .def_readonly("failures", &Results::failures);
 
   py::class_<PyEngine>(module, "Engine")
-      .def(py::init<std::shared_ptr<Checkpoint>, const py::object&, const std::string&, int, int64_t,
-                    int64_t, int64_t, const py::object&>(),
+      .def(py::init<std::shared_ptr<Checkpoint>, const py::object&, const std::string&, int,
+                    int64_t, int64_t, int64_t, const py::object&>(),
            py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("kv"), py::arg("threads"),
            py::arg("max_rows"), py::arg("global_pages"), py::arg("sliding_pages"),
            py::arg("progress") = py::none())

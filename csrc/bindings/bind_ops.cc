@@ -31,8 +31,7 @@ Tensor tensor_of(Array<float>& array) { return to_tensor(array, "result"); }
 
 void require_rank(const Tensor& tensor, int rank, const char* name) {
   if (tensor.shape.rank() != rank) {
-    throw InvalidArgument(
-        text(name, " is ", tensor.shape, ", expected ", rank, " dimensions"));
+    throw InvalidArgument(text(name, " is ", tensor.shape, ", expected ", rank, " dimensions"));
   }
 }
 
@@ -124,10 +123,8 @@ Array<float> attention(const py::array& q, const py::array& k, const py::array& 
     std::iota(positions.begin(), positions.end(), 0);
     const auto last = static_cast<size_t>(tokens);
     const std::span<const int64_t> all(positions);
-    ops.store_kv({.kv = layer,
-                  .keys = keys,
-                  .values = values,
-                  .places = {sequence, all, {&table, 1}}});
+    ops.store_kv(
+        {.kv = layer, .keys = keys, .values = values, .places = {sequence, all, {&table, 1}}});
     ops.attention({.out = result,
                    .queries = queries,
                    .kv = layer,
@@ -150,9 +147,9 @@ Array<float> per_layer_input(const Array<int32_t>& token_ids, const py::array& x
   const int64_t tokens = in.shape[0], all = rows.shape[1], width = weight.shape[0];
   const auto ids = view(token_ids);
   if (std::ssize(ids) != tokens || width == 0 || all % width != 0 || matrix.rows != all) {
-    throw InvalidArgument(text("token_ids has ", ids.size(), " ids for x ", in.shape,
-                               ", table is ", rows.shape, ", projection [", matrix.rows, ", ",
-                               matrix.cols, "], norm ", weight.shape,
+    throw InvalidArgument(text("token_ids has ", ids.size(), " ids for x ", in.shape, ", table is ",
+                               rows.shape, ", projection [", matrix.rows, ", ", matrix.cols,
+                               "], norm ", weight.shape,
                                ": expected [tokens], [vocab, layers * width], "
                                "[layers * width, hidden], [width]"));
   }
@@ -174,15 +171,14 @@ Array<float> per_layer_input(const Array<int32_t>& token_ids, const py::array& x
     }
     ops.matmul({.out = result, .x = in, .weight = matrix});
     const auto hidden = static_cast<double>(in.shape[1]);
-    ops.per_layer_sum(
-        {.out = result,
-         .norm = weight,
-         .stored = stored,
-         .begin = 0,
-         .projection_scale = static_cast<float>(1.0 / std::sqrt(hidden)),
-         .stored_scale = static_cast<float>(std::sqrt(static_cast<double>(width))),
-         .result_scale = static_cast<float>(1.0 / std::sqrt(2.0)),
-         .epsilon = epsilon});
+    ops.per_layer_sum({.out = result,
+                       .norm = weight,
+                       .stored = stored,
+                       .begin = 0,
+                       .projection_scale = static_cast<float>(1.0 / std::sqrt(hidden)),
+                       .stored_scale = static_cast<float>(std::sqrt(static_cast<double>(width))),
+                       .result_scale = static_cast<float>(1.0 / std::sqrt(2.0)),
+                       .epsilon = epsilon});
   });
   return out;
 }
@@ -221,7 +217,8 @@ Array<float> experts(const py::array& x, const Array<int32_t>& ids, const py::ar
                      const py::array& gate_up, const py::array& down) {
   const Tensor in = to_tensor(x, "x"), factors = to_tensor(weights, "weights");
   require_rank(in, 2, "x");
-  if (ids.ndim() != 2) throw InvalidArgument(text("ids has ", ids.ndim(), " dimensions, expected 2"));
+  if (ids.ndim() != 2)
+    throw InvalidArgument(text("ids has ", ids.ndim(), " dimensions, expected 2"));
   const PackedWeight up = weight_of(gate_up, "gate_up", 3), out_rows = weight_of(down, "down", 3);
   const int64_t tokens = in.shape[0], hidden = in.shape[1], top = ids.shape(1);
   Array<float> out = make_floats(in.shape);

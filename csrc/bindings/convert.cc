@@ -53,8 +53,8 @@ void read_field(const py::object& from, const char* name, T& field) {
     field = from.attr(name).cast<T>();
   } catch (const py::cast_error&) {
     throw InvalidArgument(text("plan: ", name, " is ",
-                               py::repr(from.attr(name)).cast<std::string>(),
-                               ", which is no ", sizeof(T) == 1 ? "bool" : "number in range"));
+                               py::repr(from.attr(name)).cast<std::string>(), ", which is no ",
+                               sizeof(T) == 1 ? "bool" : "number in range"));
   }
 }
 

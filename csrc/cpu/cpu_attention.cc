@@ -31,8 +31,7 @@ void CpuOps::compute_store_kv(const StoreKvArgs& args) {
     for (int64_t t = range.begin; t < range.end; ++t) {
       const auto row = static_cast<size_t>(t);
       const int64_t position = args.places.positions[row];
-      const PageTable& table =
-          args.places.tables[static_cast<size_t>(args.places.sequences[row])];
+      const PageTable& table = args.places.tables[static_cast<size_t>(args.places.sequences[row])];
       std::byte* page = kv.pages + table.page_of(position) * kv.page_bytes;
       for (int64_t head = 0; head < kv.kv_heads; ++head) {
         const int64_t inside = head * head_bytes(kv) + position % kBlock * row_size;

@@ -53,9 +53,8 @@ void CpuOps::compute_experts(const ExpertsArgs& args) {
   // (token, choice) pairs by expert, then by token: an expert's weights are read once.
   choices_.resize(static_cast<size_t>(tokens * top));
   for (size_t i = 0; i < choices_.size(); ++i) choices_[i] = static_cast<int32_t>(i);
-  std::sort(choices_.begin(), choices_.end(), [&](int32_t a, int32_t b) {
-    return ids[a] != ids[b] ? ids[a] < ids[b] : a < b;
-  });
+  std::sort(choices_.begin(), choices_.end(),
+            [&](int32_t a, int32_t b) { return ids[a] != ids[b] ? ids[a] < ids[b] : a < b; });
 
   for (size_t begin = 0, end = 0; begin < choices_.size(); begin = end) {
     const int64_t expert = ids[choices_[begin]];

@@ -33,9 +33,8 @@ double CpuOps::compute_log_sum_exp(Tensor x) {
   for_rows(chunks, 1, 16 * kChunk, [&](RowRange range) noexcept {
     for (int64_t chunk = range.begin; chunk < range.end; ++chunk) {
       const int64_t begin = chunk * kChunk;
-      chunk_sums_[static_cast<size_t>(chunk)] =
-          kernels_.exp_sum(nullptr, values + begin, largest,
-                           static_cast<size_t>(std::min(kChunk, n - begin)));
+      chunk_sums_[static_cast<size_t>(chunk)] = kernels_.exp_sum(
+          nullptr, values + begin, largest, static_cast<size_t>(std::min(kChunk, n - begin)));
     }
   });
   double sum = 0.0;

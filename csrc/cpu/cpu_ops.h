@@ -35,7 +35,8 @@ class CpuOps final : public Ops {
   void compute_head(const HeadArgs& args) override;
   double compute_log_sum_exp(Tensor x) override;
 
-  // Runs fn over row ranges: on this thread alone when the whole costs less than a barrier is worth.
+  // Runs fn over row ranges: on this thread alone when the whole costs less than a barrier is
+  // worth.
   template <typename Fn>
   void for_rows(int64_t rows, int64_t granule, int64_t operations_per_row, Fn&& fn) {
     const bool is_small = rows * operations_per_row < kOperationsWorthABarrier;

@@ -36,8 +36,8 @@ void CpuOps::compute_rms_norm(const NormArgs& args, bool is_added) {
   const float* weight = args.weight.empty() ? nullptr : args.weight.floats();
   for_rows(args.x.shape.elements() / n, 1, 2 * n, [&](RowRange range) noexcept {
     for (int64_t row = range.begin; row < range.end; ++row) {
-      kernel(args.out.floats() + row * n, args.x.floats() + row * n, weight,
-             static_cast<size_t>(n), args.epsilon);
+      kernel(args.out.floats() + row * n, args.x.floats() + row * n, weight, static_cast<size_t>(n),
+             args.epsilon);
     }
   });
 }

@@ -28,7 +28,7 @@ struct Wish {
 };
 
 struct Batch {
-  std::span<const int32_t> tokens;  // [tokens]
+  std::span<const int32_t> tokens;            // [tokens]
   std::vector<SequenceSlice> sequences = {};  // in the order of their rows, covering all of them
   std::vector<Wish> wishes = {};
   int top = 0;  // how many of the most likely tokens each wish reports

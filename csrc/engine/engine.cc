@@ -31,16 +31,15 @@ void require(bool is_true, const std::string& message) {
 
 void require_pages(std::span<const int32_t> pages, int64_t count, const char* kind, size_t index) {
   for (const int32_t page : pages) {
-    require(page >= 0 && page < count, text("sequence ", index, " has ", kind, " page ", page,
-                                            ", the cache has ", count));
+    require(page >= 0 && page < count,
+            text("sequence ", index, " has ", kind, " page ", page, ", the cache has ", count));
   }
 }
 
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
-               const EngineOptions& options,
-               const std::function<void(int64_t, int64_t)>& progress)
+               const EngineOptions& options, const std::function<void(int64_t, int64_t)>& progress)
     : plan_(checked(std::move(plan))),
       options_(options),
       checkpoint_(std::move(checkpoint)),
@@ -61,8 +60,8 @@ void Engine::check(const Batch& batch) const {
   const int64_t rows = std::ssize(batch.tokens);
   require(rows > 0 && rows <= options_.max_rows,
           text(rows, " tokens, expected 1 to ", options_.max_rows));
-  const int64_t ids = plan_.per_layer_vocab > 0 ? std::min(plan_.vocab, plan_.per_layer_vocab)
-                                                : plan_.vocab;
+  const int64_t ids =
+      plan_.per_layer_vocab > 0 ? std::min(plan_.vocab, plan_.per_layer_vocab) : plan_.vocab;
   for (const int32_t token : batch.tokens) {
     require(token >= 0 && token < ids, text("token id ", token, " is not in 0 to ", ids - 1));
   }
@@ -78,8 +77,8 @@ void Engine::check(const Batch& batch) const {
     require_pages(s.sliding_pages, cache_.sliding_pages(), "sliding", i);
     const int64_t end = s.position + s.tokens;
     const int64_t global = kPagePositions * std::ssize(s.global_pages);
-    require(end <= global, text("sequence ", i, " ends at position ", end, ", its global pages at ",
-                                global));
+    require(end <= global,
+            text("sequence ", i, " ends at position ", end, ", its global pages at ", global));
     // Before the ring comes round for the first time, every position has a place of its own.
     const int64_t ring = kPagePositions * std::ssize(s.sliding_pages);
     const int64_t needed = window + s.tokens + kPagePositions - 1;
@@ -118,8 +117,7 @@ void Engine::lay_out_rows(const Batch& batch) {
   row_failures_.assign(batch.tokens.size(), 0);
 }
 
-void Engine::step(const Batch& batch, StepResult result,
-                  const std::function<bool()>& interrupted) {
+void Engine::step(const Batch& batch, StepResult result, const std::function<bool()>& interrupted) {
   const DefaultFloatMode mode;
   check(batch);
   checkpoint_->require_unchanged();
@@ -156,8 +154,8 @@ void Engine::step(const Batch& batch, StepResult result,
                 .softcap = plan_.logit_softcap});
     for (int64_t i = 0; i < count; ++i) {
       const auto wish = static_cast<size_t>(begin + i);
-      finish_wish(batch, wish,
-                  {logits_.floats() + i * vocab, static_cast<size_t>(vocab)}, result, logits_row);
+      finish_wish(batch, wish, {logits_.floats() + i * vocab, static_cast<size_t>(vocab)}, result,
+                  logits_row);
       if (batch.wishes[wish].want == Want::kLogits) ++logits_row;
     }
     poll();
@@ -168,8 +166,8 @@ void Engine::finish_wish(const Batch& batch, size_t index, std::span<const float
                          const StepResult& result, size_t logits_row) {
   const Wish& wish = batch.wishes[index];
   const auto vocab = std::ssize(logits);
-  const double log_sum = ops_->log_sum_exp(
-      {Dtype::kF32, {vocab}, const_cast<float*>(logits.data())});
+  const double log_sum =
+      ops_->log_sum_exp({Dtype::kF32, {vocab}, const_cast<float*>(logits.data())});
   const auto top = static_cast<size_t>(batch.top);
   const std::span<const Candidate> largest = sampler_.largest(logits, std::max<size_t>(1, top));
   result.best[index] = largest[0].id;
@@ -192,7 +190,8 @@ void Engine::finish_wish(const Batch& batch, size_t index, std::span<const float
     const auto sequence = static_cast<size_t>(row_sequences_[static_cast<size_t>(wish.token)]);
     const SequenceSlice& slice = batch.sequences[sequence];
     if (slice.sampling == nullptr) {
-      throw InvalidArgument(text("step: sequence ", sequence, " wants a token, but has no sampling"));
+      throw InvalidArgument(
+          text("step: sequence ", sequence, " wants a token, but has no sampling"));
     }
     // The drawn token stands one after the row whose logits it is drawn from.
     const int64_t position = row_positions_[static_cast<size_t>(wish.token)] + 1;

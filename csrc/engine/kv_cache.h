@@ -1,8 +1,8 @@
 // The bytes of KV pages. Python owns page numbers; this owns what they hold.
 //
-// A global page holds 64 positions of all global layers that own keys and values, a sliding page the
-// same of all sliding layers. Inside a page: layer after layer, its keys [kv_heads, 64, head_dim],
-// then its values. Shared layers store nothing.
+// A global page holds 64 positions of all global layers that own keys and values, a sliding page
+// the same of all sliding layers. Inside a page: layer after layer, its keys [kv_heads, 64,
+// head_dim], then its values. Shared layers store nothing.
 #pragma once
 
 #include <vector>

@@ -35,9 +35,10 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
     const int64_t bytes = copied > 0 ? copied : bound.entry->end - bound.entry->begin;
     const std::string place = is_table ? "disk" : copied > 0 ? "anonymous" : "mapped";
     const bool is_widened = bound.vector != nullptr || (dtype == Dtype::kF16 && !is_table);
-    const std::string format = is_widened ? "f32" : dtype == Dtype::kBf16 ? "bf16"
-                               : dtype == Dtype::kF16                     ? "f16"
-                                                                          : "f32";
+    const std::string format = is_widened              ? "f32"
+                               : dtype == Dtype::kBf16 ? "bf16"
+                               : dtype == Dtype::kF16  ? "f16"
+                                                       : "f32";
     if (is_table) stored = dtype;
     (is_table ? out.disk_bytes : copied > 0 ? out.weight_bytes : out.mapped_bytes) += bytes;
     const std::string name = name_of(bound.tensor_class);

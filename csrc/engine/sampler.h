@@ -14,8 +14,8 @@ struct SamplingArgs {
   double top_p = 1.0, min_p = 0.0;
   float repetition_penalty = 1.0f;
   uint64_t seed = 0;
-  std::vector<int32_t> banned;      // never drawn
-  std::vector<int32_t> bias_ids;    // bias_values[i] is added to logit bias_ids[i]
+  std::vector<int32_t> banned;    // never drawn
+  std::vector<int32_t> bias_ids;  // bias_values[i] is added to logit bias_ids[i]
   std::vector<float> bias_values;
 };
 
@@ -37,8 +37,8 @@ class Sampler {
 
   // Draws the token of `position`. Order, fixed: bans, bias, repetition penalty (over `history`);
   // temperature 0 ends here; top_k, division by the temperature (which keeps the order), top_p,
-  // min_p, each on what the one before left; one 53-bit uniform number against the running float64 sum of probabilities,
-  // survivors in the order of `precedes`. -1 when nothing is left to draw.
+  // min_p, each on what the one before left; one 53-bit uniform number against the running float64
+  // sum of probabilities, survivors in the order of `precedes`. -1 when nothing is left to draw.
   int32_t draw(std::span<const float> logits, const SamplingArgs& args,
                std::span<const int32_t> history, int64_t position);
 

@@ -85,9 +85,8 @@ void Decoder::make_per_layer_inputs(const DecoderStep& step) {
 
   const auto compute = [&](const Tensor& out, const Tensor& x, int64_t begin) {
     const int64_t tokens = out.shape[0], columns = out.shape[1];
-    ops_.matmul({.out = out,
-                 .x = x,
-                 .weight = weights_.per_layer_model_projection.slice(begin, columns)});
+    ops_.matmul(
+        {.out = out, .x = x, .weight = weights_.per_layer_model_projection.slice(begin, columns)});
     ops_.per_layer_sum({.out = out,
                         .norm = weights_.per_layer_norm,
                         .stored = front(scratch_.stored, {tokens, all}),

@@ -22,9 +22,9 @@ struct DecoderStep {
   std::span<const int32_t> sequences;  // [tokens], index into the tables
   std::span<const int64_t> positions;  // [tokens]
   std::span<const PageTable> global_tables, sliding_tables;
-  std::span<const int32_t> wanted;     // rows whose result somebody wants, ascending
-  std::span<const KvLayer> kv;         // [layers]; of layers that own none: unused
-  std::span<uint8_t> failures;         // [tokens]: set where the per-layer row could not be read
+  std::span<const int32_t> wanted;  // rows whose result somebody wants, ascending
+  std::span<const KvLayer> kv;      // [layers]; of layers that own none: unused
+  std::span<uint8_t> failures;      // [tokens]: set where the per-layer row could not be read
 };
 
 class Decoder {
@@ -33,8 +33,8 @@ class Decoder {
   Decoder(const ModelPlan& plan, const ModelWeights& weights, RowSource* per_layer_rows, Ops& ops,
           int64_t max_rows);
 
-  // Runs layers below first_shared for all rows and the rest for the wanted ones: exact, because the
-  // rest writes no keys. Returns the normed rows, [wanted, hidden]; valid until the next step.
+  // Runs layers below first_shared for all rows and the rest for the wanted ones: exact, because
+  // the rest writes no keys. Returns the normed rows, [wanted, hidden]; valid until the next step.
   // after_layer is called after each layer and may throw to end the step: no later step sees it.
   Tensor forward(const DecoderStep& step, const std::function<void()>& after_layer);
 
@@ -44,8 +44,8 @@ class Decoder {
     int64_t count = 0;
     std::vector<int32_t> sequences;
     std::vector<int64_t> positions;
-    Tensor per_layer_inputs;    // [count, columns]
-    int first_layer = 0;        // column 0 of per_layer_inputs belongs to this layer
+    Tensor per_layer_inputs;  // [count, columns]
+    int first_layer = 0;      // column 0 of per_layer_inputs belongs to this layer
   };
 
   void embed(const DecoderStep& step);

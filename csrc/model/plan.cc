@@ -16,7 +16,8 @@ template <typename T>
 void require_range(const std::string& place, const char* field, T value, T least, T most) {
   // Written so that NaN fails too.
   if (!(value >= least && value <= most)) {
-    throw InvalidArgument(text(place, ": ", field, " is ", value, ", expected ", least, " to ", most));
+    throw InvalidArgument(
+        text(place, ": ", field, " is ", value, ", expected ", least, " to ", most));
   }
 }
 
@@ -76,8 +77,8 @@ void check_plan(const ModelPlan& plan) {
   require_range("plan", "norm_epsilon", plan.norm_epsilon, 0.0f, 1.0f);
   require_range("plan", "logit_softcap", plan.logit_softcap, 0.0f, 1e6f);
   require_range("plan", "norm_offset", plan.norm_offset, 0.0f, 1.0f);
-  require_range("plan", "per_layer_vocab", plan.per_layer_vocab,
-                plan.per_layer_width() > 0 ? 1 : 0, 1 << 20);
+  require_range("plan", "per_layer_vocab", plan.per_layer_vocab, plan.per_layer_width() > 0 ? 1 : 0,
+                1 << 20);
   for (int index = 0; index < plan.layer_count(); ++index) check_layer(plan, index);
 }
 

@@ -1,5 +1,5 @@
-// The model as data: one LayerPlan a layer. Python makes it from config.json; the decoder follows it
-// and never asks which Gemma it is. Every field always has a value.
+// The model as data: one LayerPlan a layer. Python makes it from config.json; the decoder follows
+// it and never asks which Gemma it is. Every field always has a value.
 #pragma once
 
 #include <cstddef>
@@ -8,29 +8,29 @@
 namespace cabochon {
 
 struct LayerPlan {
-  int kv_source;         // the layer whose keys and values this one reads; itself unless shared
-  int window;            // keys a query sees, itself included; 0: all before it
+  int kv_source;  // the layer whose keys and values this one reads; itself unless shared
+  int window;     // keys a query sees, itself included; 0: all before it
   int heads, kv_heads, head_dim;
   float rope_theta;
-  float rope_scaling;    // positions are divided by it
-  int rope_pairs;        // pairs (i, i + head_dim / 2) that turn, from i = 0
-  float score_scale;     // of query times key
-  bool value_norm;       // rms without weight on values
-  bool values_from_keys; // values are the raw key projection, normed
-  bool block_attention;  // image tokens of one block see each other
-  int ffn;               // width of the dense MLP
+  float rope_scaling;                          // positions are divided by it
+  int rope_pairs;                              // pairs (i, i + head_dim / 2) that turn, from i = 0
+  float score_scale;                           // of query times key
+  bool value_norm;                             // rms without weight on values
+  bool values_from_keys;                       // values are the raw key projection, normed
+  bool block_attention;                        // image tokens of one block see each other
+  int ffn;                                     // width of the dense MLP
   int experts, experts_per_token, expert_ffn;  // 0 without experts
-  int per_layer_input;   // width of the per-layer input, 0 for none
+  int per_layer_input;                         // width of the per-layer input, 0 for none
 };
 
 struct ModelPlan {
   int hidden, vocab;
   float embed_scale, norm_epsilon;
-  float logit_softcap;   // 0: none
-  float norm_offset;     // added to every norm weight at load: 1 where files store w of 1 + w
-  bool layer_scalars;    // every layer ends in a multiplication by its own number
-  int per_layer_vocab;   // rows of the per-layer table, 0 without one
-  int first_shared;      // no layer from here on owns keys and values; the number of layers if all do
+  float logit_softcap;  // 0: none
+  float norm_offset;    // added to every norm weight at load: 1 where files store w of 1 + w
+  bool layer_scalars;   // every layer ends in a multiplication by its own number
+  int per_layer_vocab;  // rows of the per-layer table, 0 without one
+  int first_shared;  // no layer from here on owns keys and values; the number of layers if all do
   std::vector<LayerPlan> layers;
 
   int layer_count() const { return static_cast<int>(layers.size()); }

@@ -8,9 +8,9 @@
 
 namespace cabochon {
 
-// Frequencies of one kind of rope: pair i turns by position * f[i] with f[i] = theta^(-2i / head_dim)
-// / scaling. Rounded as the reference does it: the power, its inverse and the angle in float32
-// (docs/numerics.md, "Rope"); only cos and sin are taken in double and rounded once.
+// Frequencies of one kind of rope: pair i turns by position * f[i] with f[i] = theta^(-2i /
+// head_dim) / scaling. Rounded as the reference does it: the power, its inverse and the angle in
+// float32 (docs/numerics.md, "Rope"); only cos and sin are taken in double and rounded once.
 class RopeTable {
  public:
   RopeTable(float theta, float scaling, int head_dim, int pairs);

@@ -26,10 +26,10 @@ struct Scratch {
   Tensor early;      // [rows, first_shared * width]: per-layer inputs of layers below first_shared
   Tensor late;       // [rows, the rest]: those of the rows that go on
   Tensor per_layer;  // [rows, width]
-  Tensor experts_out;     // [rows, hidden]
-  Tensor expert_ids;      // [rows, top] int32
-  Tensor expert_weights;  // [rows, top]
-  Tensor expert_scores;   // [rows, experts]
+  Tensor experts_out;       // [rows, hidden]
+  Tensor expert_ids;        // [rows, top] int32
+  Tensor expert_weights;    // [rows, top]
+  Tensor expert_scores;     // [rows, experts]
   Tensor expert_gathered;   // [rows, hidden]
   Tensor expert_activated;  // [rows, 2 * expert_ffn]
   Tensor expert_results;    // [rows * top, hidden]

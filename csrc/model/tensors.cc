@@ -14,8 +14,8 @@ constexpr std::array<std::string_view, 4> kPrefixes = {"model.language_model.",
 
 // Towers and projectors of other modalities: recognised, not computed yet.
 constexpr std::array<std::string_view, 9> kTowers = {
-    "model.vision_tower.",     "model.audio_tower.", "model.embed_vision.",
-    "model.embed_audio.",      "model.vision_embedder.", "vision_tower.",
+    "model.vision_tower.",    "model.audio_tower.",           "model.embed_vision.",
+    "model.embed_audio.",     "model.vision_embedder.",       "vision_tower.",
     "multi_modal_projector.", "model.multi_modal_projector.", "audio_tower."};
 
 // Tensors that only a drafter has.
@@ -56,8 +56,8 @@ class Binder {
     bound_.push_back({find(name, shape), shape, tensor_class, false, &field, nullptr, rows});
   }
   void table(const std::string& name, const Shape& shape) {
-    bound_.push_back({find(name, shape), shape, TensorClass::kPerLayerTable, false, nullptr, nullptr,
-                      shape[0]});
+    bound_.push_back(
+        {find(name, shape), shape, TensorClass::kPerLayerTable, false, nullptr, nullptr, shape[0]});
   }
   // A tensor that may be there and is not used.
   void leftover(const std::string& name) { leftovers_.insert(prefix_ + name); }
@@ -76,8 +76,8 @@ class Binder {
           : entry.name.ends_with("lm_head.weight")
               ? "the head of this model is its embedding; a head of its own is not supported"
               : "no part of this model has that name; is config.json that of this checkpoint?";
-      fail(entry, text("found ", entry.dtype, " ", shape_text(entry), ", expected no such tensor: ",
-                       advice));
+      fail(entry, text("found ", entry.dtype, " ", shape_text(entry),
+                       ", expected no such tensor: ", advice));
     }
     return std::move(bound_);
   }
@@ -105,8 +105,8 @@ class Binder {
     const std::string full = prefix_ + name;
     const TensorEntry* entry = checkpoint_.find(full);
     if (entry == nullptr) {
-      throw CheckpointError(text("tensor ", full, " is missing from ",
-                                 checkpoint_.entries().size(), " tensors; expected ", shape,
+      throw CheckpointError(text("tensor ", full, " is missing from ", checkpoint_.entries().size(),
+                                 " tensors; expected ", shape,
                                  ": is the download complete, and config.json that of this "
                                  "checkpoint?"),
                             "", full);
@@ -144,7 +144,8 @@ void bind_layer(Binder& binder, const ModelPlan& plan, int index, LayerWeights& 
                 TensorClass::kAttention);
   binder.norm(at + "self_attn.q_norm.weight", layer.head_dim, w.query_norm);
   if (plan.owns_kv(index)) {
-    binder.matrix(at + "self_attn.k_proj.weight", {kv_rows, hidden}, w.key, TensorClass::kAttention);
+    binder.matrix(at + "self_attn.k_proj.weight", {kv_rows, hidden}, w.key,
+                  TensorClass::kAttention);
     binder.norm(at + "self_attn.k_norm.weight", layer.head_dim, w.key_norm);
     if (!layer.values_from_keys) {
       binder.matrix(at + "self_attn.v_proj.weight", {kv_rows, hidden}, w.value,
@@ -187,13 +188,20 @@ void bind_layer(Binder& binder, const ModelPlan& plan, int index, LayerWeights& 
 
 const char* name_of(TensorClass tensor_class) {
   switch (tensor_class) {
-    case TensorClass::kEmbedding: return "embedding and head";
-    case TensorClass::kPerLayerTable: return "per-layer table";
-    case TensorClass::kPerLayer: return "per-layer projections";
-    case TensorClass::kAttention: return "attention";
-    case TensorClass::kMlp: return "mlp";
-    case TensorClass::kExperts: return "experts";
-    case TensorClass::kSmall: return "norms and scales";
+    case TensorClass::kEmbedding:
+      return "embedding and head";
+    case TensorClass::kPerLayerTable:
+      return "per-layer table";
+    case TensorClass::kPerLayer:
+      return "per-layer projections";
+    case TensorClass::kAttention:
+      return "attention";
+    case TensorClass::kMlp:
+      return "mlp";
+    case TensorClass::kExperts:
+      return "experts";
+    case TensorClass::kSmall:
+      return "norms and scales";
   }
   return "?";
 }

@@ -1,7 +1,7 @@
 // Checkpoint names, fields and shapes: the only place that knows what tensors are called.
 //
-// Goes both ways: every field of the plan finds its tensor with the expected shape, and every tensor
-// of the files is used or on the list of known leftovers. Does not read bytes.
+// Goes both ways: every field of the plan finds its tensor with the expected shape, and every
+// tensor of the files is used or on the list of known leftovers. Does not read bytes.
 #pragma once
 
 #include <functional>
@@ -15,7 +15,15 @@
 namespace cabochon {
 
 // What a tensor is for: classes of the memory table, and of formats later.
-enum class TensorClass { kEmbedding, kPerLayerTable, kPerLayer, kAttention, kMlp, kExperts, kSmall };
+enum class TensorClass {
+  kEmbedding,
+  kPerLayerTable,
+  kPerLayer,
+  kAttention,
+  kMlp,
+  kExperts,
+  kSmall
+};
 const char* name_of(TensorClass tensor_class);
 
 // Weights of one layer. Matrices are as stored; norms and scales are float32 vectors.
@@ -43,10 +51,10 @@ struct BoundTensor {
   const TensorEntry* entry;
   Shape shape;
   TensorClass tensor_class;
-  bool is_norm;           // takes ModelPlan::norm_offset
-  PackedWeight* matrix;   // where it belongs in ModelWeights: a matrix,
-  Tensor* vector;         // or a float32 vector; neither for the per-layer table
-  int64_t rows;           // of one matrix of a stack of experts
+  bool is_norm;          // takes ModelPlan::norm_offset
+  PackedWeight* matrix;  // where it belongs in ModelWeights: a matrix,
+  Tensor* vector;        // or a float32 vector; neither for the per-layer table
+  int64_t rows;          // of one matrix of a stack of experts
 };
 
 // Finds every tensor of the plan. `weights` must outlive the result, whose pointers go into it.

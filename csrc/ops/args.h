@@ -38,10 +38,10 @@ struct MatmulArgs {
 };
 
 struct GatedMatmulArgs {
-  Tensor out;               // [tokens, ffn]: gelu(gate x) * (up x)
-  Tensor up_rows;           // [tokens, ffn] scratch
-  Tensor x;                 // [tokens, hidden]
-  PackedWeight gate, up;    // [ffn, hidden]
+  Tensor out;             // [tokens, ffn]: gelu(gate x) * (up x)
+  Tensor up_rows;         // [tokens, ffn] scratch
+  Tensor x;               // [tokens, hidden]
+  PackedWeight gate, up;  // [ffn, hidden]
 };
 
 struct PerLayerGateArgs {
@@ -52,8 +52,9 @@ struct PerLayerGateArgs {
   int64_t offset;
 };
 
-// out = (rms(out * projection_scale) * norm + stored * stored_scale) * result_scale, for each run of
-// `width` values: the context projection of a token and its row of the table make one input a layer.
+// out = (rms(out * projection_scale) * norm + stored * stored_scale) * result_scale, for each run
+// of `width` values: the context projection of a token and its row of the table make one input a
+// layer.
 struct PerLayerSumArgs {
   Tensor out;     // [tokens, columns], whole runs of width; computed in place
   Tensor norm;    // [width]
@@ -105,14 +106,14 @@ struct AttentionArgs {
 };
 
 struct RouteArgs {
-  Tensor ids;           // [tokens, top] int32, largest first, ties to the lowest id
-  Tensor weights;       // [tokens, top]
-  Tensor x;             // [tokens, hidden], the raw residual
-  PackedWeight weight;  // [experts, hidden]
-  Tensor scale;         // [hidden]
+  Tensor ids;               // [tokens, top] int32, largest first, ties to the lowest id
+  Tensor weights;           // [tokens, top]
+  Tensor x;                 // [tokens, hidden], the raw residual
+  PackedWeight weight;      // [experts, hidden]
+  Tensor scale;             // [hidden]
   Tensor per_expert_scale;  // [experts]
-  Tensor normed;        // [tokens, hidden] scratch
-  Tensor scores;        // [tokens, experts] scratch
+  Tensor normed;            // [tokens, hidden] scratch
+  Tensor scores;            // [tokens, experts] scratch
   float epsilon;
 };
 

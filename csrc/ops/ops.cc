@@ -29,15 +29,15 @@ void require_weight(const char* op, const char* name, const PackedWeight& weight
   if (weight.rows != rows || weight.cols != cols ||
       weight.codes.shape.elements() != count * rows * cols) {
     throw InvalidArgument(text(op, ": ", name, " is ", weight.codes.shape, " (matrices of [",
-                               weight.rows, ", ", weight.cols, "]), expected ", count, " of [", rows,
-                               ", ", cols, "]"));
+                               weight.rows, ", ", weight.cols, "]), expected ", count, " of [",
+                               rows, ", ", cols, "]"));
   }
 }
 
 void require_rank(const char* op, const char* name, const Tensor& tensor, int rank) {
   if (tensor.shape.rank() != rank) {
-    throw InvalidArgument(text(op, ": ", name, " is ", tensor.shape, ", expected ", rank,
-                               " dimensions"));
+    throw InvalidArgument(
+        text(op, ": ", name, " is ", tensor.shape, ", expected ", rank, " dimensions"));
   }
 }
 
@@ -52,9 +52,9 @@ void require_places(const char* op, const RowPlaces& places, int64_t tokens) {
                     places.positions.size(), " positions"));
   for (size_t row = 0; row < places.sequences.size(); ++row) {
     const int64_t sequence = places.sequences[row];
-    require_true(sequence >= 0 && sequence < std::ssize(places.tables),
-                 text(op, ": row ", row, " belongs to sequence ", sequence, " of ",
-                      places.tables.size()));
+    require_true(
+        sequence >= 0 && sequence < std::ssize(places.tables),
+        text(op, ": row ", row, " belongs to sequence ", sequence, " of ", places.tables.size()));
     const PageTable& table = places.tables[static_cast<size_t>(sequence)];
     const int64_t held = 64 * std::ssize(table.pages);
     const int64_t position = places.positions[row];
@@ -164,8 +164,8 @@ void Ops::per_layer_sum(const PerLayerSumArgs& args) {
   require("per_layer_sum", "stored", args.stored, {tokens, all}, args.stored.dtype);
   require("per_layer_sum", "norm", args.norm, {width});
   require_true(width > 0 && columns % width == 0 && args.begin >= 0 && args.begin + columns <= all,
-               text("per_layer_sum: columns ", args.begin, " to ", args.begin + columns, " of ", all,
-                    " are no whole runs of ", width));
+               text("per_layer_sum: columns ", args.begin, " to ", args.begin + columns, " of ",
+                    all, " are no whole runs of ", width));
   compute_per_layer_sum(args);
 }
 
@@ -176,9 +176,9 @@ void Ops::per_layer_gate(const PerLayerGateArgs& args) {
   require_weight("per_layer_gate", "gate", args.gate, width, args.x.shape[1]);
   require("per_layer_gate", "out", args.out, {tokens, width});
   require("per_layer_gate", "input", args.input, {tokens, args.input.shape[1]});
-  require_true(args.offset >= 0 && args.offset + width <= args.input.shape[1],
-               text("per_layer_gate: a slice of ", width, " at ", args.offset, " of ",
-                    args.input.shape[1]));
+  require_true(
+      args.offset >= 0 && args.offset + width <= args.input.shape[1],
+      text("per_layer_gate: a slice of ", width, " at ", args.offset, " of ", args.input.shape[1]));
   compute_per_layer_gate(args);
 }
 

@@ -23,12 +23,12 @@ class Ops {
   virtual std::string tier() const = 0;
 
   // rows
-  void embed(const EmbedArgs& args);         // out = table[ids] * scale
-  void rms_norm(const NormArgs& args);       // out = x / sqrt(mean(x^2) + epsilon) * weight
-  void rms_norm_add(const NormArgs& args);   // out += the same
-  void rope(const RopeArgs& args);           // pairs (i, i + head_dim / 2) turn by their angle
-  void scale(Tensor x, float factor);        // x *= factor
-  void add(Tensor out, Tensor x);            // out += x
+  void embed(const EmbedArgs& args);        // out = table[ids] * scale
+  void rms_norm(const NormArgs& args);      // out = x / sqrt(mean(x^2) + epsilon) * weight
+  void rms_norm_add(const NormArgs& args);  // out += the same
+  void rope(const RopeArgs& args);          // pairs (i, i + head_dim / 2) turn by their angle
+  void scale(Tensor x, float factor);       // x *= factor
+  void add(Tensor out, Tensor x);           // out += x
 
   // projections
   void matmul(const MatmulArgs& args);             // out = x W^T
@@ -49,7 +49,8 @@ class Ops {
   // head
   void head(const HeadArgs& args);  // logits, softcapped
   // Natural log of the sum of exp over the last dimension of x [n]: chunks of 4,096 entries, each
-  // summed in 16 lanes, chunks ascending in float64. NaN or infinity in x gives a non-finite result.
+  // summed in 16 lanes, chunks ascending in float64. NaN or infinity in x gives a non-finite
+  // result.
   double log_sum_exp(Tensor x);
 
  private:

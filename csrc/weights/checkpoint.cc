@@ -61,7 +61,8 @@ Tensor Checkpoint::view(const TensorEntry& entry) const {
                           file(entry).path(), entry.name);
   }
   const std::byte* begin = file(entry).bytes().data() + entry.begin;
-  return {dtype->dtype, Shape(std::span<const int64_t>(entry.shape)), const_cast<std::byte*>(begin)};
+  return {dtype->dtype, Shape(std::span<const int64_t>(entry.shape)),
+          const_cast<std::byte*>(begin)};
 }
 
 void Checkpoint::read(const TensorEntry& entry, int64_t offset, std::span<std::byte> out) const {

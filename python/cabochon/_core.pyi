@@ -31,7 +31,9 @@ class Checkpoint:
     from the start of the file."""
 
     def __init__(
-        self, shards: Sequence[str], entries: Sequence[tuple[str, str, tuple[int, ...], int, int, int]]
+        self,
+        shards: Sequence[str],
+        entries: Sequence[tuple[str, str, tuple[int, ...], int, int, int]],
     ) -> None: ...
 
 class MemoryPlan:
@@ -99,24 +101,35 @@ class Engine:
     def memory(self) -> dict[str, int]: ...
     def step(
         self,
-        tokens: Ints,  # [rows]
-        slices: npt.NDArray[np.int64],  # [sequences, 3]: first row, rows, position of the first
-        global_pages: Sequence[Ints],  # one a sequence: page of positions 64 i .. 64 i + 63
-        sliding_pages: Sequence[Ints],  # one a sequence: the ring, at least sliding_pages_per_sequence
-        wishes: npt.NDArray[np.int32],  # [wishes, 3]: row, WANT_*, target token (or -1); rows ascending
-        sampling: Sequence[SamplingArgs | None],  # one a sequence; needed where it has a SAMPLE
-        histories: Sequence[Ints | None],  # one a sequence: prompt and output, for the repetition penalty
-        top: int = 0,  # how many of the most likely tokens each wish reports, 0 to 256
-    ) -> StepResult: ...
+        tokens: Ints,
+        slices: npt.NDArray[np.int64],
+        global_pages: Sequence[Ints],
+        sliding_pages: Sequence[Ints],
+        wishes: Ints,
+        sampling: Sequence[SamplingArgs | None],
+        histories: Sequence[Ints | None],
+        top: int = 0,
+    ) -> StepResult:
+        """Computes one batch, without the GIL.
+
+        tokens [rows]; slices [sequences, 3]: first row, rows, position of the first. A page table
+        a sequence: `global_pages[i]` is the page of positions 64 i to 64 i + 63, `sliding_pages`
+        the ring. wishes [wishes, 3]: row (ascending), WANT_*, target token or -1. sampling is
+        needed where a sequence has a SAMPLE; histories (prompt and output) serve the repetition
+        penalty. top: how many of the most likely tokens each wish reports, 0 to 256.
+        """
+
     def close(self) -> None: ...
 
-# cabochon.ops: arguments and results as its docstrings say; arrays of other dtypes are refused there.
+# cabochon.ops: arguments and results as its docstrings say.
 def rms_norm(x: Floats, weight: Floats | None, epsilon: float) -> Floats: ...
 def rope(
     x: Floats, positions: npt.NDArray[np.int64], theta: float, rotated: float, scaling: float
 ) -> Floats: ...
 def matmul(x: Floats, weight: npt.NDArray[Any]) -> Floats: ...
-def attention(q: Floats, k: npt.NDArray[Any], v: npt.NDArray[Any], window: int, scale: float) -> Floats: ...
+def attention(
+    q: Floats, k: npt.NDArray[Any], v: npt.NDArray[Any], window: int, scale: float
+) -> Floats: ...
 def per_layer_input(
     token_ids: Ints,
     x: Floats,

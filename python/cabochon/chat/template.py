@@ -20,8 +20,7 @@ import jinja2
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ..checkpoint import read_small
-from ..checkpoint import read_json
+from ..checkpoint import read_json, read_small
 from ..errors import CheckpointError, TemplateError
 from ..tokenizer import CONTROL_NAMES, alternatives
 
