@@ -13,8 +13,11 @@
 //              being padded with +0 to a multiple of 16; then lanes j and j + 8 are added, then
 //              j and j + 4, j + 2, j + 1. Products enter by fma.
 //   ascending  one running value, element by element.
-// exp and tanh are the polynomials of scalar/activation.cc, the same steps in every tier; a NaN
-// stays a NaN.
+// The padding is computed: fma(0, 0, -0) makes a lane +0. exp and tanh are the polynomials of
+// scalar/activation.cc, the same steps in every tier; a NaN stays a NaN, but which NaN is not
+// promised (narrow_bf16 excepted).
+//
+// matmul_* may prefetch past the end of the weights: a prefetch never faults.
 #pragma once
 
 #include <cstddef>
@@ -22,8 +25,8 @@
 
 namespace cabochon::cpu {
 
-inline constexpr size_t kLanes = 16;        // partial sums of a 16-lane sum
-inline constexpr size_t kKeyBlock = 64;     // keys that share one step of the online softmax
+inline constexpr size_t kLanes = 16;     // partial sums of a 16-lane sum
+inline constexpr size_t kKeyBlock = 64;  // keys that share one step of the online softmax
 inline constexpr size_t kMaxHeadDim = 1024;
 
 // One query against one block of keys. Only keys first <= i < last are visible; the others may hold
@@ -95,7 +98,7 @@ struct Kernels {
 
   // Takes one block into a running softmax:
   //   score[i] = scale * dot(query, key i)               for visible i
-  //   max'     = max(max, score[first..last))
+  //   max'     = max(max, score[first..last)) + 0, so never -0; a NaN does not enter it
   //   factor   = max == max' ? 1 : exp(max - max')       (exp(-infinity) is +0)
   //   p[i]     = exp(score[i] - max') for visible i, +0 for the others
   //   sum      = fma(sum, factor, sum of p in 16 lanes over the whole block of 64)
@@ -105,7 +108,7 @@ struct Kernels {
   void (*attend_bf16)(SoftmaxState* state, float* attended, const AttentionBlock* block) noexcept;
 
   // Takes the running softmax of a later partition into that of all before it:
-  //   max' = max(max, part max); a = exp(max - max'), b = exp(part max - max') (1 where equal)
+  //   max' = max(max, part max) + 0; a = exp(max - max'), b = exp(part max - max') (1 where equal)
   //   sum  = fma(part sum, b, sum * a);  attended[d] = fma(part[d], b, attended[d] * a)
   // part max is finite; state may be in its first form.
   void (*merge_attention)(SoftmaxState* state, float* attended, const SoftmaxState* part_state,

@@ -4,6 +4,7 @@
 
 #include "engine/kv_cache.h"
 #include "model/scratch.h"
+#include "weights/row_source.h"
 
 namespace cabochon {
 
@@ -39,7 +40,7 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
                                : dtype == Dtype::kBf16 ? "bf16"
                                : dtype == Dtype::kF16  ? "f16"
                                                        : "f32";
-    if (is_table) stored = dtype;
+    if (is_table) stored = RowSource::handed_out(dtype);
     (is_table ? out.disk_bytes : copied > 0 ? out.weight_bytes : out.mapped_bytes) += bytes;
     const std::string name = name_of(bound.tensor_class);
     auto row = std::find_if(out.rows.begin(), out.rows.end(), [&](const MemoryRow& r) {

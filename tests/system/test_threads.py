@@ -78,7 +78,9 @@ def interrupted() -> Iterator[Callable[[float, Callable[[], object]], bool]]:
 
     def interrupted(delay_s: float, call: Callable[[], object]) -> bool:
         try:
-            signal.setitimer(signal.ITIMER_REAL, delay_s)
+            # Once more after a second: one that falls into a callback of the garbage collector
+            # (hypothesis has one) is lost, as Python says.
+            signal.setitimer(signal.ITIMER_REAL, delay_s, 1.0)
             call()
             time.sleep(delay_s)
         except KeyboardInterrupt:
