@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import _core
 from ..errors import DeviceError, InvalidArgument, NumericalError
@@ -138,7 +139,7 @@ class Loop:
         position: int,
         result: _core.StepResult,
         wish: int,
-        logits: np.ndarray[tuple[int], np.dtype[np.float32]] | None,
+        logits: npt.NDArray[np.float32] | None,
     ) -> None:
         if result.status[wish] != 0:
             sequence.finish(_not_finite(sequence, position))
@@ -182,7 +183,7 @@ def _arguments(step: list[Slice]) -> dict[str, Any]:
         "sliding_pages": [s.sliding_pages for s in sequences],
         "wishes": np.asarray(wishes, np.int32).reshape(-1, 3),
         "sampling": [_sampling(s) for s in sequences],
-        "histories": [s.tokens[: s.count] if s.sampling else None for s in sequences],
+        "histories": [_history(s) for s in sequences],
         "top": max((piece.sequence.top for piece in step if piece.wanted), default=0),
     }
 
@@ -205,6 +206,12 @@ def _sampling(sequence: Sequence) -> _core.SamplingArgs | None:
         )
     assert isinstance(sequence.engine_sampling, _core.SamplingArgs)
     return sequence.engine_sampling
+
+
+def _history(sequence: Sequence) -> npt.NDArray[np.int32] | None:
+    """Prompt and output, where they are punished for."""
+    s = sequence.sampling
+    return None if s is None or s.repetition_penalty == 1 else sequence.tokens[: sequence.count]
 
 
 def _closed() -> InvalidArgument:
