@@ -519,7 +519,7 @@ class Model:
 
     def _enter(self) -> None:
         """Refuses every use in a forked child (without taking a lock), and after `close`."""
-        if False:
+        if os.getpid() != self._process:
             raise Unsupported(
                 f"the model was loaded in process {self._process}, this is {os.getpid()}: a fork "
                 "has no compute threads; start workers with spawn, or load after the fork"
