@@ -50,7 +50,7 @@ class CpuOps final : public Ops {
   void widen(float* out, const Tensor& table, int64_t offset, int64_t count) const noexcept;
   void attend(const AttentionArgs& args, int64_t token, int64_t head) const noexcept;
 
-  static constexpr int64_t kOperationsWorthABarrier = 1 << 16;
+  static constexpr int64_t kOperationsWorthABarrier = 1 << 18;
   static constexpr int64_t kRowGranule = 16;  // weight rows a thread takes at least
 
   Kernels kernels_;

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import tiny
 
 import cabochon
+import tiny
 from cabochon.errors import CheckpointError
 
 _spec = importlib.util.spec_from_file_location(

@@ -230,6 +230,6 @@ def _not_finite(sequence: Sequence, position: int) -> NumericalError:
     step = position + 1 - sequence.prompt_count
     return NumericalError(
         f"position {position}: the logits hold NaN or infinity, expected finite numbers: are the "
-        "weights damaged? CABOCHON_DEBUG=1 names the first layer",
+        "weights damaged?",
         step=max(step, 0),
     )
