@@ -1,6 +1,6 @@
 """Writes a random bf16 checkpoint with the shapes of a published model.
 
-    python benchmarks/make_checkpoint.py e2b FOLDER [--layers N] [--seed 0]
+    python benchmarks/make_checkpoint.py e2b FOLDER [--layers N] [--seed 0] [--gguf FILE]
 
 For speed and memory, not for quality: the weights are noise. Names, shapes and config.json are
 those of a text-only export (`Gemma4ForCausalLM` and the like): the towers for images and sound are
@@ -10,6 +10,8 @@ The weights are one block of normal values, repeated: cheap to make, and of a pr
 no two rows are equal. Every matrix has unit gain (deviation 1 / sqrt(inputs)), norm weights lie
 around 1 and those of keys around 1 / sqrt(head_dim), so activations and attention scores stay of
 order 1.
+
+--gguf also writes the same weights for llama.cpp, quantised (needs the `bench` extra).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+import gguf_twin
 from cabochon.config import LayerPlan, ModelPlan, read_config
 from cabochon.errors import CabochonError
 from safetensors_writer import Tensor, from_array, to_bf16, write_checkpoint
@@ -269,6 +272,13 @@ def main() -> None:
         help="leave out the K/V tensors of KV-shared layers, which published base files carry",
     )
     parser.add_argument("--tokenizer", type=Path, metavar="FILE", help="default: byte by byte")
+    parser.add_argument("--gguf", type=Path, metavar="FILE", help="a twin for llama.cpp")
+    parser.add_argument(
+        "--gguf-type", choices=gguf_twin.TYPES, default="q4_0", help="of its matrices"
+    )
+    parser.add_argument(
+        "--gguf-head", choices=gguf_twin.TYPES, default="q8_0", help="of its embeddings"
+    )
     arguments = parser.parse_args()
     start = time.perf_counter()
     try:
@@ -290,6 +300,13 @@ def main() -> None:
         f"{sum(tensor.count for tensor in tensors):,} parameters, {total_bytes / 1e9:.2f} GB "
         f"in {seconds:.1f} s"
     )
+    if arguments.gguf is not None:
+        gguf_twin.make(
+            arguments.folder,
+            arguments.gguf,
+            matrix=arguments.gguf_type,
+            head=arguments.gguf_head,
+        )
 
 
 if __name__ == "__main__":

@@ -55,12 +55,15 @@ def commit() -> str:
 def facts(model: cabochon.Model, folder: Path) -> dict[str, Any]:
     """What every record of a loaded model says beside its numbers."""
     info = model.info()
+    formats = matrix_formats(model)
+    # Where the head is packed, the table of embeddings beside it is as stored: only looked up.
+    head = formats.get("head") or formats["embedding and head"]
     return {
         "schema": SCHEMA,
         "model": folder.resolve().name,
         "weights_origin": weights_origin(folder),
-        "format": "+".join(sorted(set(matrix_formats(model).values()))),
-        "head": matrix_formats(model)["embedding and head"],
+        "format": "+".join(sorted({kind for row, kind in formats.items() if row != "embedding"})),
+        "head": head,
         "kv": info.kv,
         "context": model.context,
         "threads": info.threads,

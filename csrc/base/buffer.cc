@@ -8,8 +8,9 @@
 
 namespace cabochon {
 
-Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
+Buffer::Buffer(int64_t bytes, bool is_huge) : bytes_(bytes) {
   if (bytes == 0) return;
+  if (bytes < 0) throw OutOfMemory(text("a buffer of ", bytes, " bytes: its size overflowed"));
   void* mapped = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (mapped == MAP_FAILED) {
@@ -17,6 +18,8 @@ Buffer::Buffer(int64_t bytes) : bytes_(bytes) {
     throw OutOfMemory(text("the system refused ", bytes, " bytes: ", std::strerror(errno)));
   }
   data_ = static_cast<std::byte*>(mapped);
+  // Only advice: where it is refused, ordinary pages serve.
+  if (is_huge) madvise(mapped, static_cast<size_t>(bytes), MADV_HUGEPAGE);
 }
 
 Buffer::~Buffer() {

@@ -13,7 +13,8 @@ namespace cabochon {
 class Buffer {
  public:
   Buffer() = default;
-  explicit Buffer(int64_t bytes);
+  // Huge pages (2 MiB, where the system grants them) suit what is read whole and often.
+  explicit Buffer(int64_t bytes, bool is_huge = false);
   ~Buffer();
   Buffer(Buffer&& other) noexcept;
   Buffer& operator=(Buffer&& other) noexcept;
@@ -30,7 +31,7 @@ class Buffer {
 class Arena {
  public:
   Arena() = default;
-  explicit Arena(int64_t bytes) : buffer_(bytes) {}
+  explicit Arena(int64_t bytes, bool is_huge = false) : buffer_(bytes, is_huge) {}
 
   // What a tensor of these elements takes from an arena.
   static int64_t padded_bytes(Dtype dtype, int64_t elements);
@@ -39,7 +40,6 @@ class Arena {
   Tensor take(Dtype dtype, const Shape& shape);
 
   int64_t bytes() const { return buffer_.bytes(); }
-  int64_t used() const { return used_; }
 
  private:
   Buffer buffer_;

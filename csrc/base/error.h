@@ -1,6 +1,6 @@
 // The error types of the core and text(), which joins values into a message.
 //
-// Each type has a Python twin of the same name in cabochon.errors; bindings/convert.h translates.
+// Each type has a Python twin of the same name in cabochon.errors; bindings/convert.cc translates.
 // A message says: where, what was found, what was expected, why or what to do next.
 #pragma once
 

@@ -37,7 +37,7 @@ struct Tensor {
   }
 };
 
-// The same numbers seen in another shape with as many elements.
+// The same memory seen in another shape; of a buffer, its front.
 inline Tensor reshape(const Tensor& tensor, const Shape& shape) {
   return {tensor.dtype, shape, tensor.data};
 }

@@ -1,5 +1,6 @@
 #include "base/thread_pool.h"
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -43,24 +44,15 @@ void wait_while(const std::atomic<T>& value, T old) {
   value.wait(old, std::memory_order_acquire);
 }
 
-// CPUs of a cgroup v2 quota ("max 100000" or "200000 100000"); 0 when there is none.
+// CPUs of this process's cgroup v2 quota ("max 100000" or "200000 100000"); 0 when there is none.
 int quota_cpus() {
   std::ifstream file("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (!(file >> quota >> period) || quota == "max" || period <= 0) return 0;
-  return std::max(1, static_cast<int>(std::stod(quota) / period));
+  double quota = 0, period = 0;
+  if (!(file >> quota >> period) || quota <= 0 || period <= 0) return 0;  // "max" is no number
+  return std::max(1, static_cast<int>(quota / period));
 }
 
-}  // namespace
-
-ThreadPool& ThreadPool::shared() {
-  // Never destroyed: workers are joined by stop() at interpreter exit, not by a static destructor.
-  static ThreadPool* const pool = new ThreadPool;
-  return *pool;
-}
-
-int ThreadPool::default_threads() {
+int count_threads() {
   cpu_set_t allowed;
   CPU_ZERO(&allowed);
   if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return 1;
@@ -78,39 +70,95 @@ int ThreadPool::default_threads() {
   return quota == 0 ? count : std::min(count, quota);
 }
 
-void ThreadPool::reserve(int threads) {
-  const std::scoped_lock lock(owner_);
-  stopping_.store(false);
-  while (static_cast<int>(workers_.size()) < threads - 1) {
+// Never destroyed: workers are joined by stop() at interpreter exit, not by a static destructor.
+ThreadPool* process_pool = nullptr;
+std::once_flag process_pool_made;
+
+}  // namespace
+
+ThreadPool& ThreadPool::shared() {
+  std::call_once(process_pool_made, [] {
+    process_pool = new ThreadPool;
+    // The parent's pool is left alone in the child: its lock may be held, and its threads are gone.
+    pthread_atfork(nullptr, nullptr, [] { process_pool = new ThreadPool; });
+  });
+  return *process_pool;
+}
+
+int ThreadPool::default_threads() {
+  static const int threads = count_threads();
+  return threads;
+}
+
+ThreadPool::Lease::Lease(ThreadPool& pool, int threads) : threads_(threads) {
+  const std::scoped_lock lock(pool.owner_);
+  const int most = pool.leases_.empty() ? 1 : *pool.leases_.rbegin();
+  pool.resize(static_cast<size_t>(std::max(threads, most) - 1));
+  pool.leases_.insert(threads);
+  pool_ = &pool;
+}
+
+ThreadPool::Lease::~Lease() {
+  // In a forked child the lease may be on the parent's pool, which nobody may touch there.
+  if (pool_ == nullptr || pool_ != &shared()) return;
+  const std::scoped_lock lock(pool_->owner_);
+  pool_->leases_.erase(pool_->leases_.find(threads_));
+  const int most = pool_->leases_.empty() ? 1 : *pool_->leases_.rbegin();
+  pool_->resize(static_cast<size_t>(most - 1));
+}
+
+ThreadPool::Lease::Lease(Lease&& other) noexcept
+    : pool_(std::exchange(other.pool_, nullptr)), threads_(other.threads_) {}
+
+ThreadPool::Lease& ThreadPool::Lease::operator=(Lease&& other) noexcept {
+  std::swap(pool_, other.pool_);
+  std::swap(threads_, other.threads_);
+  return *this;
+}
+
+void ThreadPool::resize(size_t workers) {
+  if (is_stopped_) workers = 0;
+  while (workers_.size() > workers) {
+    Worker& worker = *workers_.back();
+    worker.is_stopping = true;
+    worker.ticket.fetch_add(1, std::memory_order_release);
+    worker.ticket.notify_one();
+    worker.thread.join();
+    workers_.pop_back();
+  }
+  while (workers_.size() < workers) {
     const int thread = static_cast<int>(workers_.size()) + 1;
-    // Read here, under the lock: a worker that read it later could miss a region that counts on it.
-    const uint32_t epoch = epoch_.load();
+    auto worker = std::make_unique<Worker>();
     try {
-      workers_.emplace_back([this, thread, epoch] { work(thread, epoch); });
+      worker->thread = std::thread([this, thread, &own = *worker] { work(thread, own); });
     } catch (const std::system_error& error) {
-      throw DeviceError(text("thread ", thread, " of ", threads,
+      throw DeviceError(text("thread ", thread + 1, " of ", workers + 1,
                              " could not be started: ", error.what(), "; give fewer threads"));
     }
+    workers_.push_back(std::move(worker));
   }
 }
 
 void ThreadPool::run(int threads, int64_t rows, int64_t granule, const Region& region) {
   const DefaultFloatMode mode;
   if (rows <= 0) return;
-  const std::scoped_lock lock(owner_);
   const int64_t granules = (rows + granule - 1) / granule;
-  const int64_t ranges =
-      std::min<int64_t>({threads, granules, static_cast<int64_t>(workers_.size()) + 1});
-  if (ranges <= 1) {
+  if (threads <= 1 || granules <= 1) {
     region.call(region.body, {0, rows, 0});
     return;
   }
+  const std::scoped_lock lock(owner_);
+  const int64_t most =
+      std::min<int64_t>({threads, granules, static_cast<int64_t>(workers_.size()) + 1});
   region_ = region;
   rows_ = rows;
-  step_ = (granules + ranges - 1) / ranges * granule;
-  pending_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-  epoch_.fetch_add(1, std::memory_order_release);
-  epoch_.notify_all();
+  step_ = (granules + most - 1) / most * granule;
+  const int helpers = static_cast<int>((rows + step_ - 1) / step_) - 1;
+  pending_.store(helpers, std::memory_order_relaxed);
+  for (int i = 0; i < helpers; ++i) {
+    workers_[static_cast<size_t>(i)]->ticket.fetch_add(1, std::memory_order_release);
+    workers_[static_cast<size_t>(i)]->ticket.notify_one();
+  }
   region.call(region.body, {0, std::min(step_, rows), 0});
   for (int left = pending_.load(std::memory_order_acquire); left != 0;
        left = pending_.load(std::memory_order_acquire)) {
@@ -118,26 +166,21 @@ void ThreadPool::run(int threads, int64_t rows, int64_t granule, const Region& r
   }
 }
 
-void ThreadPool::work(int thread, uint32_t seen) {
+void ThreadPool::work(int thread, Worker& worker) {
   const DefaultFloatMode mode;
-  while (true) {
-    wait_while(epoch_, seen);
-    seen = epoch_.load(std::memory_order_acquire);
-    if (stopping_.load(std::memory_order_acquire)) return;
-    const int64_t begin = std::min(step_ * thread, rows_);
-    const int64_t end = std::min(begin + step_, rows_);
-    if (begin < end) region_.call(region_.body, {begin, end, thread});
+  for (uint32_t seen = 0;; ++seen) {
+    wait_while(worker.ticket, seen);
+    if (worker.is_stopping) return;
+    const int64_t begin = step_ * thread;
+    region_.call(region_.body, {begin, std::min(begin + step_, rows_), thread});
     if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) pending_.notify_all();
   }
 }
 
 void ThreadPool::stop() {
   const std::scoped_lock lock(owner_);
-  stopping_.store(true, std::memory_order_release);
-  epoch_.fetch_add(1, std::memory_order_release);
-  epoch_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
-  workers_.clear();
+  is_stopped_ = true;
+  resize(0);
 }
 
 }  // namespace cabochon

@@ -1,17 +1,33 @@
 #include <pybind11/stl.h>
 
+#include <atomic>
+#include <cmath>
 #include <memory>
 #include <optional>
 
+#include "base/float_mode.h"
 #include "bindings/convert.h"
+#include "bindings/core_call.h"
 #include "engine/engine.h"
 
 namespace cabochon {
 namespace {
 
+// Ranges as options.py has them; written so that NaN fails too.
+void require_range(const char* name, double value, double least, double most) {
+  if (!(value >= least && value <= most)) {
+    throw InvalidArgument(text(name, " is ", value, ", expected ", least, " to ", most));
+  }
+}
+
 SamplingArgs make_sampling(float temperature, int top_k, double top_p, double min_p,
                            float repetition_penalty, uint64_t seed, const Array<int32_t>& banned,
                            const Array<int32_t>& bias_ids, const Array<float>& bias_values) {
+  require_range("temperature", temperature, 0.0, 100.0);
+  require_range("top_k", top_k, 0, 1 << 20);
+  require_range("top_p", top_p, 0.0, 1.0);
+  require_range("min_p", min_p, 0.0, 1.0);
+  require_range("repetition_penalty", repetition_penalty, 1e-30, 10.0);
   if (bias_ids.size() != bias_values.size()) {
     throw InvalidArgument(
         text("bias_ids has ", bias_ids.size(), " entries, bias_values ", bias_values.size()));
@@ -19,6 +35,11 @@ SamplingArgs make_sampling(float temperature, int top_k, double top_p, double mi
   const auto ids = view(bias_ids);
   const auto bans = view(banned);
   const auto values = view(bias_values);
+  for (const float value : values) {
+    if (std::isnan(value) || value == INFINITY) {
+      throw InvalidArgument(text("logit_bias has ", value, ", expected a number or -inf"));
+    }
+  }
   return {.temperature = temperature,
           .top_k = top_k,
           .top_p = top_p,
@@ -70,16 +91,19 @@ struct Results {
 
 class PyEngine {
  public:
-  PyEngine(std::shared_ptr<Checkpoint> checkpoint, const py::object& plan, const std::string& kv,
-           int threads, int64_t max_rows, int64_t global_pages, int64_t sliding_pages,
+  PyEngine(std::shared_ptr<Checkpoint> checkpoint, const py::object& plan,
+           const std::map<std::string, std::string>& formats, const std::string& kv, int threads,
+           int64_t max_rows, int64_t global_pages, int64_t sliding_pages,
            const py::object& progress) {
     const EngineOptions options{.kv = to_kv_dtype(kv),
+                                .weights = to_formats(formats),
                                 .threads = threads,
                                 .max_rows = max_rows,
                                 .global_pages = global_pages,
                                 .sliding_pages = sliding_pages};
     ModelPlan native = to_plan(plan);
-    const py::gil_scoped_release release;
+    const CoreCall inside;
+    const DefaultFloatMode mode;
     engine_ = std::make_unique<Engine>(std::move(checkpoint), std::move(native), options,
                                        [&](int64_t done, int64_t total) {
                                          const py::gil_scoped_acquire acquire;
@@ -94,7 +118,10 @@ class PyEngine {
     return *engine_;
   }
 
-  void close() { engine_.reset(); }
+  void close() {
+    const Use use(*this);
+    engine_.reset();
+  }
 
   std::unique_ptr<Results> step(const Array<int32_t>& tokens, const Array<int64_t>& slices,
                                 const std::vector<Array<int32_t>>& global_pages,
@@ -103,6 +130,7 @@ class PyEngine {
                                 const std::vector<std::optional<SamplingArgs>>& sampling,
                                 const std::vector<std::optional<Array<int32_t>>>& histories,
                                 int top) {
+    const Use use(*this);
     Engine& engine = open();
     const int vocab = engine.plan().vocab;
     const auto sequences = static_cast<size_t>(slices.ndim() == 2 ? slices.shape(0) : 0);
@@ -148,16 +176,15 @@ class PyEngine {
       batch.wishes.push_back({wishes.at(i, 0), static_cast<Want>(want), wishes.at(i, 2)});
       if (batch.wishes.back().want == Want::kLogits) ++logits_rows;
     }
-    if (top < 0 || top > 256) {
-      throw InvalidArgument(text("step: top is ", top, ", expected 0 to 256"));
-    }
+    engine.check(batch);
     auto results = std::make_unique<Results>(std::ssize(batch.wishes), top, logits_rows, vocab,
                                              static_cast<int64_t>(sequences));
     const StepResult views = results->views();
     std::optional<py::error_already_set> signal;
     try {
-      const py::gil_scoped_release release;
+      const CoreCall inside;
       engine.step(batch, views, [&] {
+        if (CoreCall::is_exiting()) return true;
         const py::gil_scoped_acquire acquire;
         // Runs Python's handlers on the main thread; elsewhere it does nothing.
         if (PyErr_CheckSignals() == 0) return false;
@@ -172,7 +199,24 @@ class PyEngine {
   }
 
  private:
+  // One user at a time: a second one would compute in the first one's memory.
+  class Use {
+   public:
+    explicit Use(PyEngine& owner) : owner_(owner) {
+      if (owner.is_used_.exchange(true)) {
+        throw InvalidArgument("the engine is in use by another thread, expected one at a time");
+      }
+    }
+    ~Use() { owner_.is_used_ = false; }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    PyEngine& owner_;
+  };
+
   std::unique_ptr<Engine> engine_;
+  std::atomic<bool> is_used_{false};
 };
 
 }  // namespace
@@ -201,11 +245,12 @@ void bind_engine(py::module_& module) {
       .def_readonly("failures", &Results::failures);
 
   py::class_<PyEngine>(module, "Engine")
-      .def(py::init<std::shared_ptr<Checkpoint>, const py::object&, const std::string&, int,
-                    int64_t, int64_t, int64_t, const py::object&>(),
-           py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("kv"), py::arg("threads"),
-           py::arg("max_rows"), py::arg("global_pages"), py::arg("sliding_pages"),
-           py::arg("progress") = py::none())
+      .def(py::init<std::shared_ptr<Checkpoint>, const py::object&,
+                    const std::map<std::string, std::string>&, const std::string&, int, int64_t,
+                    int64_t, int64_t, const py::object&>(),
+           py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("formats"), py::arg("kv"),
+           py::arg("threads"), py::arg("max_rows"), py::arg("global_pages"),
+           py::arg("sliding_pages"), py::arg("progress") = py::none())
       .def_property_readonly("tier", [](const PyEngine& e) { return e.open().tier(); })
       .def_property_readonly("threads", [](const PyEngine& e) { return e.open().threads(); })
       .def("memory",

@@ -1,7 +1,12 @@
 // cabochon.ops: single operations on arrays, by the same code that the model runs.
 #include <pybind11/stl.h>
+#include <unistd.h>
 
+#include <charconv>
 #include <cmath>
+#include <cstdlib>
+#include <memory>
+#include <mutex>
 #include <numeric>
 #include <optional>
 #include <vector>
@@ -10,6 +15,7 @@
 #include "base/float_mode.h"
 #include "base/thread_pool.h"
 #include "bindings/convert.h"
+#include "bindings/core_call.h"
 #include "engine/devices.h"
 #include "engine/kv_cache.h"
 #include "model/rope_table.h"
@@ -18,13 +24,45 @@
 namespace cabochon {
 namespace {
 
+// CABOCHON_THREADS where it is set, as for load.
+int asked_threads() {
+  const char* text_of = std::getenv("CABOCHON_THREADS");
+  if (text_of == nullptr) return ThreadPool::default_threads();
+  const std::string_view value(text_of);
+  int threads = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), threads);
+  if (error != std::errc() || end != value.data() + value.size() || threads < 1 || threads > 1024) {
+    throw InvalidArgument(text("CABOCHON_THREADS is '", value, "', expected 1 to 1024"));
+  }
+  return threads;
+}
+
+// What cabochon.ops computes with: made once a process (a forked child makes its own), used by one
+// thread at a time.
+struct SharedOps {
+  std::mutex owner;
+  std::unique_ptr<Ops> ops;
+};
+
+SharedOps& shared_ops() {
+  static SharedOps* shared = nullptr;
+  static pid_t process = 0;
+  if (process != getpid()) {  // with the GIL held
+    shared = new SharedOps;
+    process = getpid();
+  }
+  if (shared->ops == nullptr) shared->ops = make_ops("cpu", asked_threads());
+  return *shared;
+}
+
 // Computes with the process's tier and threads, without the GIL.
 template <typename Fn>
 void compute(Fn&& fn) {
-  const py::gil_scoped_release release;
+  SharedOps& shared = shared_ops();
+  const CoreCall inside;
   const DefaultFloatMode mode;
-  const auto ops = make_ops("cpu", ThreadPool::default_threads());
-  fn(*ops);
+  const std::scoped_lock lock(shared.owner);
+  fn(*shared.ops);
 }
 
 Tensor tensor_of(Array<float>& array) { return to_tensor(array, "result"); }
@@ -39,7 +77,7 @@ void require_rank(const Tensor& tensor, int rank, const char* name) {
 PackedWeight weight_of(const py::array& array, const char* name, int rank) {
   const Tensor tensor = to_tensor(array, name);
   require_rank(tensor, rank, name);
-  return as_stored(tensor, tensor.shape[rank - 2], tensor.shape.back());
+  return as_stored(tensor);
 }
 
 Array<float> rms_norm(const py::array& x, const std::optional<py::array>& weight, float epsilon) {
@@ -61,6 +99,16 @@ Array<float> rope(const py::array& x, const Array<int64_t>& positions, float the
     throw InvalidArgument(text("positions has ", positions.size(), " entries, expected ",
                                in.shape[0], " (tokens of x)"));
   }
+  if (in.dtype != Dtype::kF32) {
+    throw InvalidArgument(text("x is ", in.dtype, ", expected F32"));
+  }
+  if (!(rotated >= 0.0 && rotated <= 1.0) || !(theta >= 1.0f && theta <= 1e12f) ||
+      !(scaling >= 1e-3f && scaling <= 1e6f) || in.shape[2] > 1 << 16) {
+    throw InvalidArgument(text("rotated is ", rotated, ", theta ", theta, ", scaling ", scaling,
+                               ", head_dim ", in.shape[2],
+                               "; expected 0 to 1, 1 to 1e12, 1e-3 to 1e6, at most 65536"));
+  }
+  const DefaultFloatMode mode;
   const auto head_dim = static_cast<int>(in.shape[2]);
   const int pairs = static_cast<int>(std::floor(rotated * head_dim / 2));
   const RopeTable table(theta, scaling, head_dim, pairs);
@@ -95,6 +143,11 @@ Array<float> attention(const py::array& q, const py::array& k, const py::array& 
   require_rank(queries, 3, "q");
   require_rank(keys, 3, "k");
   const int64_t tokens = queries.shape[0], count = keys.shape[0];
+  if (!(values.shape == keys.shape) || keys.shape[1] < 1 || keys.shape[2] < 1 ||
+      keys.shape[2] > 1024) {
+    throw InvalidArgument(text("k is ", keys.shape, ", values is ", values.shape,
+                               ": expected equal shapes with kv_heads >= 1, head_dim 1 to 1024"));
+  }
   if (count < tokens) {
     throw InvalidArgument(text("k has ", count, " keys, expected at least the ", tokens,
                                " tokens of q: query t stands at keys - tokens + t"));
@@ -219,24 +272,31 @@ Array<float> experts(const py::array& x, const Array<int32_t>& ids, const py::ar
   require_rank(in, 2, "x");
   if (ids.ndim() != 2)
     throw InvalidArgument(text("ids has ", ids.ndim(), " dimensions, expected 2"));
-  const PackedWeight up = weight_of(gate_up, "gate_up", 3), out_rows = weight_of(down, "down", 3);
+  const PackedWeight both = weight_of(gate_up, "gate_up", 3), out_rows = weight_of(down, "down", 3);
   const int64_t tokens = in.shape[0], hidden = in.shape[1], top = ids.shape(1);
+  const int64_t ffn = out_rows.cols;
+  if (both.rows != 2 * ffn || both.count != out_rows.count) {
+    throw InvalidArgument(text("gate_up is ", both.count, " of [", both.rows, ", ", both.cols,
+                               "], expected ", out_rows.count, " of [", 2 * ffn, ", ", hidden,
+                               "]: down is [", out_rows.count, ", ", out_rows.rows, ", ", ffn,
+                               "]"));
+  }
   Array<float> out = make_floats(in.shape);
   const Tensor result = tensor_of(out);
   const Tensor chosen{Dtype::kI32, {ids.shape(0), top}, const_cast<int32_t*>(ids.data())};
   compute([&](Ops& ops) {
     Arena arena(Arena::padded_bytes(Dtype::kF32, tokens * hidden) +
-                Arena::padded_bytes(Dtype::kF32, tokens * 2 * out_rows.cols) +
+                Arena::padded_bytes(Dtype::kF32, 2 * tokens * ffn) +
                 Arena::padded_bytes(Dtype::kF32, tokens * top * hidden));
     ops.experts({.out = result,
                  .x = in,
                  .ids = chosen,
                  .weights = factors,
-                 .gate_up = up,
+                 .gate = both.slice(0, ffn),
+                 .up = both.slice(ffn, ffn),
                  .down = out_rows,
-                 .experts = down.shape(0),
                  .gathered = arena.take(Dtype::kF32, {tokens, hidden}),
-                 .activated = arena.take(Dtype::kF32, {tokens, 2 * out_rows.cols}),
+                 .activated = arena.take(Dtype::kF32, {2, tokens, ffn}),
                  .results = arena.take(Dtype::kF32, {tokens * top, hidden})});
   });
   return out;

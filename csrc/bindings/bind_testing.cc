@@ -6,13 +6,17 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
+#include <limits>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/buffer.h"
+#include "base/thread_pool.h"
 #include "bindings/convert.h"
 #include "cpu/select.h"
 
@@ -93,6 +97,50 @@ Array<float> matmul(const std::string& tier, const Array<float>& x, const Array<
   (cpu::kernels_for(tier).*kKernel)(out.data(), rows + gap, activations.data(), weights.data(),
                                     tokens, rows, cols);
   return out.taken({x.shape(0), weight.shape(0)}, std::max<size_t>(rows + gap, 1), rows);
+}
+
+py::tuple quantize_rows(const std::string& tier, const Array<float>& x, size_t offset) {
+  const size_t tokens = extent(x, 0), cols = extent(x, 1);
+  require(cols % cpu::kInt4Block == 0, "columns are no multiple of 32");
+  const size_t granules = (cols + cpu::kGranule - 1) / cpu::kGranule;
+  Guarded<float> in(x, offset), scales(tokens * granules, offset);
+  Guarded<int8_t> codes(tokens * cols, offset);
+  Guarded<int32_t> sums(tokens * cols / cpu::kInt4Block, offset);
+  cpu::kernels_for(tier).quantize_rows(codes.data(), scales.data(), sums.data(), in.data(), tokens,
+                                       cols);
+  const auto columns = [](size_t n) { return static_cast<py::ssize_t>(n); };
+  return py::make_tuple(codes.taken({x.shape(0), x.shape(1)}),
+                        scales.taken({x.shape(0), columns(granules)}),
+                        sums.taken({x.shape(0), columns(cols / cpu::kInt4Block)}));
+}
+
+template <size_t kBlock, size_t kUnitBytes, auto kKernel>
+Array<float> matmul_integer(const std::string& tier, const Array<int8_t>& codes,
+                            const Array<float>& scales, const Array<int32_t>& sums,
+                            const Array<uint8_t>& panels, size_t rows, size_t gap, size_t offset) {
+  const size_t tokens = extent(codes, 0), cols = extent(codes, 1);
+  require(cols % cpu::kInt4Block == 0, "columns are no multiple of 32");
+  require(extent(scales, 0) == tokens && extent(sums, 0) == tokens &&
+              extent(scales, 1) == (cols + cpu::kGranule - 1) / cpu::kGranule &&
+              extent(sums, 1) == cols / cpu::kInt4Block,
+          "scales or sums: wrong shape");
+  const size_t scale_bytes = cpu::kPanelRows * sizeof(uint16_t);
+  const size_t panel_bytes =
+      cols * (kUnitBytes - scale_bytes) / kBlock + (cols + kBlock - 1) / kBlock * scale_bytes;
+  require(length(panels) == (rows + cpu::kPanelRows - 1) / cpu::kPanelRows * panel_bytes,
+          "panels: wrong size");
+  Guarded<int8_t> code(codes, offset);
+  Guarded<float> scale(scales, offset), out(tokens * (rows + gap), offset);
+  Guarded<int32_t> sum(sums, offset);
+  Guarded<uint8_t> packed(panels, offset);
+  const cpu::QuantizedRows x{.codes = code.data(),
+                             .scales = scale.data(),
+                             .sums = sum.data(),
+                             .tokens = tokens,
+                             .cols = cols};
+  (cpu::kernels_for(tier).*kKernel)(out.data(), rows + gap, &x, packed.data(), rows);
+  return out.taken({codes.shape(0), static_cast<py::ssize_t>(rows)},
+                   std::max<size_t>(rows + gap, 1), rows);
 }
 
 Array<float> rms_norm(const std::string& tier, const Array<float>& x,
@@ -234,6 +282,142 @@ py::tuple merge_attention(const std::string& tier, State state, const Array<floa
   return py::make_tuple(State(softmax.max, softmax.sum), out.taken());
 }
 
+// Benchmarks. Timed here, since a call from Python takes longer than a tile.
+
+double seconds_of(auto&& work) {
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// 12 independent chains of one instruction, in assembly: a compiler that keeps one accumulator in
+// memory would halve the peak and flatter everything compared with it.
+#if defined(__x86_64__)
+#define CABOCHON_CHAIN(instruction, i) instruction " %%zmm12, %%zmm13, %%zmm" #i "\n"
+#define CABOCHON_CHAINS(instruction)                                                          \
+  asm volatile(                                                                               \
+      "vpxorq %%zmm12, %%zmm12, %%zmm12\n"                                                    \
+      "vpxorq %%zmm13, %%zmm13, %%zmm13\n"                                                    \
+      "1:\n" CABOCHON_CHAIN(instruction, 0) CABOCHON_CHAIN(instruction, 1) CABOCHON_CHAIN(    \
+          instruction, 2) CABOCHON_CHAIN(instruction, 3) CABOCHON_CHAIN(instruction, 4)       \
+          CABOCHON_CHAIN(instruction, 5) CABOCHON_CHAIN(instruction, 6)                       \
+              CABOCHON_CHAIN(instruction, 7) CABOCHON_CHAIN(instruction, 8)                   \
+                  CABOCHON_CHAIN(instruction, 9) CABOCHON_CHAIN(instruction, 10)              \
+                      CABOCHON_CHAIN(instruction, 11) "dec %0\njnz 1b\nvzeroupper\n"          \
+      : "+r"(left)                                                                            \
+      :                                                                                       \
+      : "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", \
+        "xmm10", "xmm11", "xmm12", "xmm13")
+#endif
+
+constexpr double kChains = 12, kLanes512 = 16;
+
+// Gop/s of one thread; a multiply and an add are two.
+double peak_vpdpbusd(int64_t iterations) {
+  require(iterations > 0, "expected iterations > 0");
+  cpu::kernels_for("avx512");  // throws where it is missing
+  double seconds = 0;
+#if defined(__x86_64__)
+  seconds = seconds_of([left = iterations]() mutable { CABOCHON_CHAINS("vpdpbusd"); });
+#endif
+  return kChains * kLanes512 * 8 * static_cast<double>(iterations) / seconds / 1e9;
+}
+
+double peak_fma(int64_t iterations) {
+  require(iterations > 0, "expected iterations > 0");
+  cpu::kernels_for("avx512");
+  double seconds = 0;
+#if defined(__x86_64__)
+  seconds = seconds_of([left = iterations]() mutable { CABOCHON_CHAINS("vfmadd231ps"); });
+#endif
+  return kChains * kLanes512 * 2 * static_cast<double>(iterations) / seconds / 1e9;
+}
+
+// GB/s of one pass in which each thread XORs its contiguous share; best of `runs`.
+double read_bandwidth(int64_t megabytes, int threads, int runs) {
+  require(megabytes > 0 && threads > 0 && runs > 0, "expected numbers > 0");
+  const int64_t lines = megabytes * 1'000'000 / 64;
+  const Buffer buffer(lines * 64, true);
+  auto* words = reinterpret_cast<uint64_t*>(buffer.data());
+  ThreadPool& pool = ThreadPool::shared();
+  const ThreadPool::Lease lease(pool, threads);
+  std::vector<uint64_t> sums(static_cast<size_t>(threads) * 8);  // a cache line each
+  const py::gil_scoped_release release;
+  // Written, by the threads that read it: pages never written are all one page of zeros.
+  auto fill = [&](RowRange range) noexcept {
+    std::memset(words + range.begin * 8, 1, static_cast<size_t>(range.end - range.begin) * 64);
+  };
+  auto read = [&](RowRange range) noexcept {
+    uint64_t sum[8] = {};
+    const uint64_t* end = words + range.end * 8;
+    for (const uint64_t* word = words + range.begin * 8; word < end; word += 8) {
+      for (int i = 0; i < 8; ++i) sum[i] ^= word[i];
+    }
+    for (uint64_t part : sum) sums[static_cast<size_t>(range.thread) * 8] ^= part;
+  };
+  pool.parallel_for(threads, lines, 1, fill);
+  double best = std::numeric_limits<double>::infinity();
+  for (int run = 0; run < runs; ++run) {
+    best = std::min(best, seconds_of([&] { pool.parallel_for(threads, lines, 1, read); }));
+  }
+  return static_cast<double>(lines) * 64 / best / 1e9;
+}
+
+// Best seconds of `runs` matmuls of ones, and the bytes of their weights. kernel: "int4", "int8" or
+// "bf16". Panels, and rows in steps of 32, are shared out among the threads.
+std::pair<double, int64_t> time_matmul(const std::string& kernel, const std::string& tier,
+                                       int64_t tokens, int64_t rows, int64_t cols, int threads,
+                                       int runs) {
+  require(kernel == "int4" || kernel == "int8" || kernel == "bf16", "kernel: int4, int8 or bf16");
+  require(tokens > 0 && rows > 0 && rows % 32 == 0 && cols > 0 && cols % 128 == 0 && threads > 0 &&
+              runs > 0,
+          "expected numbers > 0, rows a multiple of 32 and columns of 128");
+  const cpu::Kernels kernels = cpu::kernels_for(tier);
+  const int64_t panel_bytes = kernel == "int4"   ? cols / 32 * int64_t{cpu::kInt4UnitBytes}
+                              : kernel == "int8" ? cols / 128 * int64_t{cpu::kInt8UnitBytes}
+                                                 : cols * 32 * int64_t{sizeof(uint16_t)};
+  const int64_t panels = rows / 32;
+  const Buffer weights(panels * panel_bytes, true);
+  ThreadPool& pool = ThreadPool::shared();
+  const ThreadPool::Lease lease(pool, threads);
+  const auto sized = [&](int64_t n) { return static_cast<size_t>(n); };
+  std::vector<float> x(sized(tokens * cols), 1.0f), out(sized(tokens * rows));
+  std::vector<int8_t> codes(sized(tokens * cols));
+  std::vector<float> scales(sized(tokens * cols / 128));
+  std::vector<int32_t> sums(sized(tokens * cols / 32));
+  kernels.quantize_rows(codes.data(), scales.data(), sums.data(), x.data(), sized(tokens),
+                        sized(cols));
+  const cpu::QuantizedRows quantized{.codes = codes.data(),
+                                     .scales = scales.data(),
+                                     .sums = sums.data(),
+                                     .tokens = sized(tokens),
+                                     .cols = sized(cols)};
+  const py::gil_scoped_release release;
+  // 0x3f3f is the bf16 of 0.75.
+  auto fill = [&](RowRange range) noexcept {
+    std::memset(weights.data() + range.begin * panel_bytes, 0x3f,
+                sized((range.end - range.begin) * panel_bytes));
+  };
+  auto multiply = [&](RowRange range) noexcept {
+    const auto* from = reinterpret_cast<const uint8_t*>(weights.data() + range.begin * panel_bytes);
+    float* to = out.data() + range.begin * 32;
+    const size_t count = sized((range.end - range.begin) * 32);
+    if (kernel == "bf16") {
+      kernels.matmul_bf16(to, sized(rows), x.data(), reinterpret_cast<const uint16_t*>(from),
+                          sized(tokens), count, sized(cols));
+    } else {
+      (kernel == "int4" ? kernels.matmul_int4 : kernels.matmul_int8)(to, sized(rows), &quantized,
+                                                                     from, count);
+    }
+  };
+  pool.parallel_for(threads, panels, 1, fill);
+  double best = std::numeric_limits<double>::infinity();
+  for (int run = 0; run < runs; ++run) {
+    best = std::min(best, seconds_of([&] { pool.parallel_for(threads, panels, 1, multiply); }));
+  }
+  return {best, panels * panel_bytes};
+}
+
 }  // namespace
 
 void bind_testing(py::module_& module) {
@@ -250,6 +434,15 @@ void bind_testing(py::module_& module) {
          py::arg("gap") = 0);
   define("matmul_bf16", matmul<uint16_t, &cpu::Kernels::matmul_bf16>, x, py::arg("weight"),
          py::arg("gap") = 0);
+  define("quantize_rows", quantize_rows, x);
+  const auto define_integer = [&](const char* name, auto function) {
+    define(name, function, py::arg("codes"), py::arg("scales"), py::arg("sums"), py::arg("panels"),
+           py::arg("rows"), py::arg("gap") = 0);
+  };
+  define_integer("matmul_int4",
+                 matmul_integer<cpu::kInt4Block, cpu::kInt4UnitBytes, &cpu::Kernels::matmul_int4>);
+  define_integer("matmul_int8",
+                 matmul_integer<cpu::kInt8Block, cpu::kInt8UnitBytes, &cpu::Kernels::matmul_int8>);
   define("rms_norm", rms_norm, x, py::arg("weight"), py::arg("epsilon"),
          py::arg("in_place") = false);
   define("rms_norm_add", rms_norm_add, py::arg("out"), x, py::arg("weight"), py::arg("epsilon"));
@@ -274,6 +467,13 @@ void bind_testing(py::module_& module) {
   define("merge_attention", merge_attention, py::arg("state"), py::arg("attended"),
          py::arg("part_state"), py::arg("part"));
 
+  module.def("peak_vpdpbusd", peak_vpdpbusd, py::arg("iterations"));
+  module.def("peak_fma", peak_fma, py::arg("iterations"));
+  module.def("read_bandwidth", read_bandwidth, py::arg("megabytes"), py::arg("threads"),
+             py::arg("runs") = 1);
+  module.def("time_matmul", time_matmul, py::arg("kernel"), py::arg("tier"), py::arg("tokens"),
+             py::arg("rows"), py::arg("cols"), py::kw_only(), py::arg("threads") = 1,
+             py::arg("runs") = 1);
   module.def("kernel_names", [names] { return names; });
 }
 

@@ -20,12 +20,13 @@ namespace {
 // The range that each thread got, in order of threads; slots of threads without one are (0, 0).
 std::vector<std::pair<int64_t, int64_t>> ranges(int threads, int64_t rows, int64_t granule) {
   ThreadPool& pool = ThreadPool::shared();
-  pool.reserve(threads);
+  const ThreadPool::Lease lease(pool, threads);
   std::vector<std::pair<int64_t, int64_t>> out(static_cast<size_t>(threads));
   const py::gil_scoped_release release;
-  pool.parallel_for(threads, rows, granule, [&](RowRange range) noexcept {
+  auto body = [&](RowRange range) noexcept {
     out[static_cast<size_t>(range.thread)] = {range.begin, range.end};
-  });
+  };
+  pool.parallel_for(threads, rows, granule, body);
   return out;
 }
 
@@ -33,16 +34,17 @@ std::vector<std::pair<int64_t, int64_t>> ranges(int threads, int64_t rows, int64
 // flushed. Flushing is set on the calling thread before, as a host library might have done.
 std::vector<float> denormals_under_flushing(int threads) {
   ThreadPool& pool = ThreadPool::shared();
-  pool.reserve(threads);
+  const ThreadPool::Lease lease(pool, threads);
   std::vector<float> out(static_cast<size_t>(threads), -1.0f);
 #if defined(__x86_64__)
   const unsigned saved = _mm_getcsr();
   _mm_setcsr(saved | 0x8040);  // flush to zero, denormals are zero
 #endif
   volatile float smallest = 0x1p-126f;
-  pool.parallel_for(threads, threads, 1, [&](RowRange range) noexcept {
+  auto body = [&](RowRange range) noexcept {
     out[static_cast<size_t>(range.thread)] = smallest * 0.5f;
-  });
+  };
+  pool.parallel_for(threads, threads, 1, body);
 #if defined(__x86_64__)
   _mm_setcsr(saved);
 #endif
@@ -54,6 +56,20 @@ std::vector<float> denormals_under_flushing(int threads) {
 void bind_testing_engine(py::module_& module) {
   module.def("thread_ranges", &ranges, py::arg("threads"), py::arg("rows"), py::arg("granule"));
   module.def("denormals_under_flushing", &denormals_under_flushing, py::arg("threads"));
+  module.def(
+      "with_flushing",
+      [](const py::function& call) {
+#if defined(__x86_64__)
+        const unsigned saved = _mm_getcsr();
+        _mm_setcsr(saved | 0x8040);
+        py::object result = call();
+        _mm_setcsr(saved);
+        return result;
+#else
+        return call();
+#endif
+      },
+      py::arg("call"));
   module.def("philox", &philox, py::arg("key"), py::arg("counter"));
   module.def("uniform", &uniform, py::arg("seed"), py::arg("position"));
   module.def("f16_to_float", &f16_to_float, py::arg("bits"));

@@ -49,12 +49,14 @@ void bind_weights(py::module_& module) {
 
   module.def(
       "memory_plan",
-      [](const Checkpoint& checkpoint, const py::object& plan, const std::string& kv,
-         int64_t context, int64_t max_rows) {
-        return make_memory_plan(checkpoint, to_plan(plan), to_kv_dtype(kv), context, max_rows);
+      [](const Checkpoint& checkpoint, const py::object& plan,
+         const std::map<std::string, std::string>& formats, const std::string& kv, int64_t context,
+         int64_t max_rows) {
+        return make_memory_plan(checkpoint, to_plan(plan), to_formats(formats), to_kv_dtype(kv),
+                                context, max_rows);
       },
-      py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("kv"), py::arg("context"),
-      py::arg("max_rows"));
+      py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("formats"), py::arg("kv"),
+      py::arg("context"), py::arg("max_rows"));
 }
 
 }  // namespace cabochon

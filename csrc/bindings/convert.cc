@@ -1,5 +1,6 @@
 #include "bindings/convert.h"
 
+#include <algorithm>
 #include <exception>
 #include <new>
 #include <vector>
@@ -70,8 +71,11 @@ Tensor to_tensor(const py::array& array, const char* name) {
                                py::str(py::object(array.dtype())).cast<std::string>(),
                                ", expected float32 (or bf16 as uint16 bits)"));
   }
-  if ((array.flags() & py::array::c_style) == 0) {
-    throw InvalidArgument(text(name, ": the array is not C-contiguous; pass a contiguous copy"));
+  constexpr int kAligned = py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+  if ((array.flags() & py::array::c_style) == 0 || (array.flags() & kAligned) == 0) {
+    throw InvalidArgument(text(name, ": the array has strides ",
+                               py::repr(array.attr("strides")).cast<std::string>(),
+                               ", expected a C-contiguous, aligned one; pass a copy"));
   }
   std::vector<int64_t> sizes(array.shape(), array.shape() + array.ndim());
   return {is_float ? Dtype::kF32 : Dtype::kBf16, Shape(std::span<const int64_t>(sizes)),
@@ -101,6 +105,26 @@ Dtype to_kv_dtype(const std::string& kv) {
   if (kv == "f32") return Dtype::kF32;
   if (kv == "bf16") return Dtype::kBf16;
   throw InvalidArgument(text("kv is '", kv, "', expected 'f32' or 'bf16'"));
+}
+
+WeightFormats to_formats(const std::map<std::string, std::string>& formats) {
+  constexpr TensorClass kPackable[] = {TensorClass::kHead, TensorClass::kPerLayer,
+                                       TensorClass::kAttention, TensorClass::kMlp,
+                                       TensorClass::kExperts};
+  WeightFormats out{};
+  for (const auto& [name, format] : formats) {
+    const auto* found = std::find_if(std::begin(kPackable), std::end(kPackable),
+                                     [&](TensorClass c) { return name == name_of(c); });
+    if (found == std::end(kPackable)) {
+      throw InvalidArgument(text("formats: '", name, "' is no class that can be packed"));
+    }
+    if (format != kInt8Format.name && format != kInt4Format.name) {
+      throw InvalidArgument(
+          text("formats: ", name, " is '", format, "', expected 'int8' or 'int4'"));
+    }
+    out[static_cast<size_t>(*found)] = format == kInt4Format.name ? &kInt4Format : &kInt8Format;
+  }
+  return out;
 }
 
 }  // namespace cabochon

@@ -4,11 +4,13 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <map>
 #include <span>
 #include <string>
 
 #include "base/error.h"
 #include "base/tensor.h"
+#include "engine/memory_plan.h"
 #include "model/plan.h"
 
 namespace cabochon {
@@ -75,13 +77,17 @@ ModelPlan to_plan(const py::object& plan);
 
 Dtype to_kv_dtype(const std::string& kv);  // "f32" or "bf16"
 
+// {"attention": "int4", "head": "int8", ...}: classes that are packed; others stay as stored.
+WeightFormats to_formats(const std::map<std::string, std::string>& formats);
+
 void register_errors();
 
 void bind_plan(py::module_& module);
 void bind_weights(py::module_& module);
 void bind_engine(py::module_& module);
 void bind_ops(py::module_& module);
-void bind_testing(py::module_& module);         // kernels by tier
-void bind_testing_engine(py::module_& module);  // threads, random numbers, sampler
+void bind_testing(py::module_& module);          // kernels by tier
+void bind_testing_engine(py::module_& module);   // threads, random numbers, sampler
+void bind_testing_weights(py::module_& module);  // quantising, packing, lattices
 
 }  // namespace cabochon

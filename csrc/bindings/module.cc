@@ -1,6 +1,7 @@
 // The list of what Python sees of the core.
 #include "base/thread_pool.h"
 #include "bindings/convert.h"
+#include "bindings/core_call.h"
 #include "cpu/select.h"
 
 namespace {
@@ -43,8 +44,10 @@ PYBIND11_MODULE(_core, module) {
   py::module_ testing = module.def_submodule("testing", "Inner parts, for tests alone.");
   bind_testing(testing);
   bind_testing_engine(testing);
+  bind_testing_weights(testing);
   // Workers are joined while the interpreter still stands, never by a static destructor.
   py::module_::import("atexit").attr("register")(py::cpp_function([] {
+    CoreCall::begin_exit();
     const py::gil_scoped_release release;
     ThreadPool::shared().stop();
   }));

@@ -5,6 +5,11 @@
 #include "cpu/cpu_ops.h"
 
 namespace cabochon::cpu {
+namespace {
+
+bool is_rounded(const PackedWeight& weight) { return weight.format->block != 0; }
+
+}  // namespace
 
 void CpuOps::compute_route(const RouteArgs& args) {
   const int64_t tokens = args.x.shape[0], hidden = args.x.shape[1];
@@ -17,7 +22,7 @@ void CpuOps::compute_route(const RouteArgs& args) {
       float* p = args.scores.floats() + t * experts;
       kernels_.rms_norm(normed, args.x.floats() + t * hidden, args.scale.floats(), h, args.epsilon);
       kernels_.scale(normed, normed, root, h);
-      dot_rows(p, experts, normed, args.weight, 0, experts, 1);
+      dot_rows(p, experts, {.x = normed, .tokens = 1, .cols = hidden}, args.weight, 0, 0, experts);
       // The division by the sum over all experts cancels in the weights, but rounds first: it is
       // done as the reference does it.
       const float largest = *std::max_element(p, p + experts);
@@ -65,25 +70,22 @@ void CpuOps::compute_experts(const ExpertsArgs& args) {
                   args.gathered.floats() + static_cast<int64_t>(i - begin) * hidden);
     }
     float* activated = args.activated.floats();
+    const Activations x = prepare(args.gathered.floats(), count, hidden, is_rounded(args.gate));
     for_rows(ffn, kRowGranule, 2 * count * hidden, [&](RowRange range) noexcept {
-      const int64_t rows = range.end - range.begin, first = expert * 2 * ffn + range.begin;
+      const int64_t rows = range.end - range.begin;
       float* gate = activated + range.begin;
-      float* up = gate + ffn;
-      dot_rows(gate, 2 * ffn, args.gathered.floats(), args.gate_up, first, rows, count);
-      dot_rows(up, 2 * ffn, args.gathered.floats(), args.gate_up, first + ffn, rows, count);
+      float* up = gate + tokens * ffn;
+      dot_rows(gate, ffn, x, args.gate, expert, range.begin, rows);
+      dot_rows(up, ffn, x, args.up, expert, range.begin, rows);
       for (int64_t t = 0; t < count; ++t) {
-        kernels_.gelu_multiply(gate + 2 * ffn * t, gate + 2 * ffn * t, up + 2 * ffn * t,
+        kernels_.gelu_multiply(gate + t * ffn, gate + t * ffn, up + t * ffn,
                                static_cast<size_t>(rows));
       }
     });
-    // Rows of `activated` are 2 * ffn apart, and a matmul wants them side by side. Moving row t to
-    // t * ffn never overtakes a row that is still to be read.
-    for (int64_t t = 1; t < count; ++t) {
-      std::copy_n(activated + 2 * ffn * t, ffn, activated + ffn * t);
-    }
+    const Activations inner = prepare(activated, count, ffn, is_rounded(args.down));
     for_rows(hidden, kRowGranule, count * ffn, [&](RowRange range) noexcept {
-      dot_rows(args.gathered.floats() + range.begin, hidden, activated, args.down,
-               expert * hidden + range.begin, range.end - range.begin, count);
+      dot_rows(args.gathered.floats() + range.begin, hidden, inner, args.down, expert, range.begin,
+               range.end - range.begin);
     });
     for (size_t i = begin; i < end; ++i) {
       std::copy_n(args.gathered.floats() + static_cast<int64_t>(i - begin) * hidden, n,

@@ -13,10 +13,11 @@ constexpr int64_t kChunk = 4096;  // entries whose exponentials are summed in fl
 
 void CpuOps::compute_head(const HeadArgs& args) {
   const int64_t tokens = args.x.shape[0], vocab = args.weight.rows;
+  const Activations x = prepare(args.x, args.weight);
   for_rows(vocab, kRowGranule, tokens * args.weight.cols, [&](RowRange range) noexcept {
     float* logits = args.logits.floats() + range.begin;
     const int64_t count = range.end - range.begin;
-    dot_rows(logits, vocab, args.x.floats(), args.weight, range.begin, count, tokens);
+    dot_rows(logits, vocab, x, args.weight, 0, range.begin, count);
     if (args.softcap == 0.0f) return;
     for (int64_t t = 0; t < tokens; ++t) {
       kernels_.softcap(logits + t * vocab, args.softcap, static_cast<size_t>(count));

@@ -1,37 +1,100 @@
 // Projections: weight rows are split over threads, every thread takes all tokens.
+#include <algorithm>
+
 #include "cpu/cpu_ops.h"
 
 namespace cabochon::cpu {
+namespace {
 
-void CpuOps::dot_rows(float* out, int64_t out_stride, const float* x, const PackedWeight& weight,
-                      int64_t begin_row, int64_t rows, int64_t tokens) const noexcept {
-  const auto stride = static_cast<size_t>(out_stride);
-  const auto t = static_cast<size_t>(tokens), r = static_cast<size_t>(rows);
-  const auto cols = static_cast<size_t>(weight.cols);
-  const int64_t first = begin_row * weight.cols;
-  if (weight.codes.dtype == Dtype::kBf16) {
-    kernels_.matmul_bf16(out, stride, x, weight.codes.as<uint16_t>() + first, t, r, cols);
+constexpr int64_t kGranuleColumns = static_cast<int64_t>(kGranule);
+constexpr int64_t kSumColumns = 32;
+
+}  // namespace
+
+void CpuOps::reserve(int64_t tokens, int64_t cols) {
+  const auto grow = [](auto& buffer, int64_t size) {
+    if (std::ssize(buffer) < size) buffer.resize(static_cast<size_t>(size));
+  };
+  grow(codes_, tokens * cols);
+  grow(scales_, tokens * ((cols + kGranuleColumns - 1) / kGranuleColumns));
+  grow(sums_, tokens * (cols / kSumColumns));
+}
+
+CpuOps::Activations CpuOps::prepare(const float* x, int64_t tokens, int64_t cols, bool is_rounded) {
+  Activations out{.x = x, .tokens = tokens, .cols = cols};
+  if (!is_rounded) return out;
+  reserve(tokens, cols);
+  const int64_t granules = (cols + kGranuleColumns - 1) / kGranuleColumns;
+  const auto n = static_cast<size_t>(cols);
+  for_rows(tokens, 1, 8 * cols, [&](RowRange range) noexcept {
+    kernels_.quantize_rows(codes_.data() + range.begin * cols,
+                           scales_.data() + range.begin * granules,
+                           sums_.data() + range.begin * (cols / kSumColumns),
+                           x + range.begin * cols, static_cast<size_t>(range.end - range.begin), n);
+  });
+  out.rounded = {.codes = codes_.data(),
+                 .scales = scales_.data(),
+                 .sums = sums_.data(),
+                 .tokens = static_cast<size_t>(tokens),
+                 .cols = n};
+  return out;
+}
+
+CpuOps::Activations CpuOps::prepare(const Tensor& x, const PackedWeight& weight) {
+  return prepare(x.floats(), x.shape[0], x.shape[1], weight.format->block != 0);
+}
+
+void CpuOps::dot_rows(float* out, int64_t out_stride, const Activations& x,
+                      const PackedWeight& weight, int64_t index, int64_t begin_row,
+                      int64_t rows) const noexcept {
+  const auto stride = static_cast<size_t>(out_stride), r = static_cast<size_t>(rows);
+  const auto t = static_cast<size_t>(x.tokens), cols = static_cast<size_t>(x.cols);
+  const std::byte* data = weight.at(index, begin_row);
+  const auto* bytes = reinterpret_cast<const uint8_t*>(data);
+  if (weight.format == &kInt4Format) {
+    kernels_.matmul_int4(out, stride, &x.rounded, bytes, r);
+  } else if (weight.format == &kInt8Format) {
+    kernels_.matmul_int8(out, stride, &x.rounded, bytes, r);
+  } else if (weight.format == &kBf16Format) {
+    kernels_.matmul_bf16(out, stride, x.x, reinterpret_cast<const uint16_t*>(data), t, r, cols);
   } else {
-    kernels_.matmul_f32(out, stride, x, weight.codes.floats() + first, t, r, cols);
+    kernels_.matmul_f32(out, stride, x.x, reinterpret_cast<const float*>(data), t, r, cols);
   }
 }
 
-void CpuOps::compute_matmul(const MatmulArgs& args) {
-  const int64_t tokens = args.x.shape[0], rows = args.weight.rows;
-  for_rows(rows, kRowGranule, tokens * args.weight.cols, [&](RowRange range) noexcept {
-    dot_rows(args.out.floats() + range.begin, rows, args.x.floats(), args.weight, range.begin,
-             range.end - range.begin, tokens);
+void CpuOps::compute_project(const ProjectArgs& args) {
+  const int64_t tokens = args.x.shape[0], cols = args.x.shape[1];
+  int64_t units = 0;  // of 32 rows, part after part
+  bool is_rounded = false;
+  for (const ProjectArgs::Part& part : args.parts) {
+    units += (part.weight.rows + kRowGranule - 1) / kRowGranule;
+    is_rounded = is_rounded || part.weight.format->block != 0;
+  }
+  const Activations x = prepare(args.x.floats(), tokens, cols, is_rounded);
+  for_rows(units, 1, kRowGranule * tokens * cols, [&](RowRange range) noexcept {
+    int64_t first = 0;  // unit of the part at hand
+    for (const ProjectArgs::Part& part : args.parts) {
+      const int64_t rows = part.weight.rows, count = (rows + kRowGranule - 1) / kRowGranule;
+      const int64_t begin = std::clamp(range.begin - first, int64_t{0}, count) * kRowGranule;
+      const int64_t end =
+          std::min(std::clamp(range.end - first, int64_t{0}, count) * kRowGranule, rows);
+      if (begin < end) {
+        dot_rows(part.out.floats() + begin, rows, x, part.weight, 0, begin, end - begin);
+      }
+      first += count;
+    }
   });
 }
 
 void CpuOps::compute_gated_matmul(const GatedMatmulArgs& args) {
   const int64_t tokens = args.x.shape[0], rows = args.gate.rows;
+  const Activations x = prepare(args.x, args.gate);
   for_rows(rows, kRowGranule, 2 * tokens * args.gate.cols, [&](RowRange range) noexcept {
     const int64_t count = range.end - range.begin;
     float* gate = args.out.floats() + range.begin;
     float* up = args.up_rows.floats() + range.begin;
-    dot_rows(gate, rows, args.x.floats(), args.gate, range.begin, count, tokens);
-    dot_rows(up, rows, args.x.floats(), args.up, range.begin, count, tokens);
+    dot_rows(gate, rows, x, args.gate, 0, range.begin, count);
+    dot_rows(up, rows, x, args.up, 0, range.begin, count);
     for (int64_t t = 0; t < tokens; ++t) {
       kernels_.gelu_multiply(gate + t * rows, gate + t * rows, up + t * rows,
                              static_cast<size_t>(count));
@@ -41,11 +104,12 @@ void CpuOps::compute_gated_matmul(const GatedMatmulArgs& args) {
 
 void CpuOps::compute_per_layer_gate(const PerLayerGateArgs& args) {
   const int64_t tokens = args.x.shape[0], rows = args.gate.rows, stride = args.input.shape[1];
+  const Activations x = prepare(args.x, args.gate);
   for_rows(rows, kRowGranule, tokens * args.gate.cols, [&](RowRange range) noexcept {
     const int64_t count = range.end - range.begin;
     float* gate = args.out.floats() + range.begin;
     const float* input = args.input.floats() + args.offset + range.begin;
-    dot_rows(gate, rows, args.x.floats(), args.gate, range.begin, count, tokens);
+    dot_rows(gate, rows, x, args.gate, 0, range.begin, count);
     for (int64_t t = 0; t < tokens; ++t) {
       kernels_.gelu_multiply(gate + t * rows, gate + t * rows, input + t * stride,
                              static_cast<size_t>(count));

@@ -17,6 +17,7 @@ class CpuOps final : public Ops {
   CpuOps(const Kernels& kernels, int threads);
 
   std::string tier() const override { return kernels_.tier; }
+  void reserve(int64_t tokens, int64_t cols) override;
 
  private:
   void compute_embed(const EmbedArgs& args) override;
@@ -24,7 +25,7 @@ class CpuOps final : public Ops {
   void compute_rope(const RopeArgs& args) override;
   void compute_scale(Tensor x, float factor) override;
   void compute_add(Tensor out, Tensor x) override;
-  void compute_matmul(const MatmulArgs& args) override;
+  void compute_project(const ProjectArgs& args) override;
   void compute_gated_matmul(const GatedMatmulArgs& args) override;
   void compute_store_kv(const StoreKvArgs& args) override;
   void compute_attention(const AttentionArgs& args) override;
@@ -43,19 +44,34 @@ class CpuOps final : public Ops {
     pool_.parallel_for(is_small ? 1 : threads_, rows, granule, fn);
   }
 
-  // out[t * out_stride + r] = dot(weight row r, x row t) for `tokens` rows of x, on this thread.
-  void dot_rows(float* out, int64_t out_stride, const float* x, const PackedWeight& weight,
-                int64_t begin_row, int64_t rows, int64_t tokens) const noexcept;
+  // Rows of x, and the same rounded to int8 where a weight wants them so.
+  struct Activations {
+    const float* x = nullptr;  // [tokens, cols]
+    int64_t tokens = 0, cols = 0;
+    QuantizedRows rounded{};
+  };
+  // The rounded rows stand in this object's memory: one set at a time.
+  Activations prepare(const float* x, int64_t tokens, int64_t cols, bool is_rounded);
+  Activations prepare(const Tensor& x, const PackedWeight& weight);
+
+  // out[t * out_stride + r] = dot(row begin_row + r of matrix `index`, x row t), on this thread.
+  void dot_rows(float* out, int64_t out_stride, const Activations& x, const PackedWeight& weight,
+                int64_t index, int64_t begin_row, int64_t rows) const noexcept;
   // One row of a stored table as float32.
-  void widen(float* out, const Tensor& table, int64_t offset, int64_t count) const noexcept;
+  void widen(float* out, Dtype dtype, const void* row, int64_t count) const noexcept;
   void attend(const AttentionArgs& args, int64_t token, int64_t head) const noexcept;
 
   static constexpr int64_t kOperationsWorthABarrier = 1 << 18;
-  static constexpr int64_t kRowGranule = 16;  // weight rows a thread takes at least
+  static constexpr int64_t kRowGranule = 32;  // weight rows a thread takes at least: one panel
 
   Kernels kernels_;
   int threads_;
   ThreadPool& pool_;
+  ThreadPool::Lease lease_;
+  // Of the rounded rows.
+  std::vector<int8_t> codes_;
+  std::vector<float> scales_;
+  std::vector<int32_t> sums_;
   std::vector<float> chunk_sums_;  // of log_sum_exp
   std::vector<int32_t> choices_;   // of experts: (token, choice) pairs sorted by expert
 };

@@ -6,16 +6,14 @@
 namespace cabochon::cpu {
 
 CpuOps::CpuOps(const Kernels& kernels, int threads)
-    : kernels_(kernels), threads_(threads), pool_(ThreadPool::shared()) {
-  pool_.reserve(threads);
-}
+    : kernels_(kernels), threads_(threads), pool_(ThreadPool::shared()), lease_(pool_, threads) {}
 
-void CpuOps::widen(float* out, const Tensor& table, int64_t offset, int64_t count) const noexcept {
-  const size_t n = static_cast<size_t>(count);
-  if (table.dtype == Dtype::kBf16) {
-    kernels_.widen_bf16(out, table.as<uint16_t>() + offset, n);
+void CpuOps::widen(float* out, Dtype dtype, const void* row, int64_t count) const noexcept {
+  const auto n = static_cast<size_t>(count);
+  if (dtype == Dtype::kBf16) {
+    kernels_.widen_bf16(out, static_cast<const uint16_t*>(row), n);
   } else {
-    std::copy_n(table.floats() + offset, n, out);
+    std::copy_n(static_cast<const float*>(row), n, out);
   }
 }
 
@@ -24,7 +22,8 @@ void CpuOps::compute_embed(const EmbedArgs& args) {
   for_rows(std::ssize(args.ids), 1, hidden, [&](RowRange range) noexcept {
     for (int64_t t = range.begin; t < range.end; ++t) {
       float* row = args.out.floats() + t * hidden;
-      widen(row, args.table.codes, args.ids[static_cast<size_t>(t)] * hidden, hidden);
+      widen(row, args.table.format->dtype, args.table.at(0, args.ids[static_cast<size_t>(t)]),
+            hidden);
       kernels_.scale(row, row, args.scale, static_cast<size_t>(hidden));
     }
   });
@@ -83,7 +82,9 @@ void CpuOps::compute_per_layer_sum(const PerLayerSumArgs& args) {
         float stored[256];
         for (int64_t begin = 0; begin < width; begin += 256) {
           const int64_t count = std::min<int64_t>(256, width - begin);
-          widen(stored, args.stored, t * all + args.begin + column + begin, count);
+          const int64_t at = t * all + args.begin + column + begin;
+          widen(stored, args.stored.dtype,
+                args.stored.as<std::byte>() + at * byte_size(args.stored.dtype), count);
           kernels_.add_scaled_then_scale(row + begin, stored, args.stored_scale, args.result_scale,
                                          static_cast<size_t>(count));
         }

@@ -47,6 +47,28 @@ struct SoftmaxState {
   float sum;
 };
 
+// Integer weights. A packed matrix is a row of panels of 32 weight rows; a panel runs along the
+// columns in units, codes first, then one bf16 scale a row (docs/formats.md):
+//   int4   a unit is 32 rows x 32 columns: 512 bytes of codes (weight + 8), 64 of scales.
+//          Byte 64 v + 4 r + j, v = 2 g + t (g = 0..3, t = 0..1), holds row 16 t + r: column
+//          8 g + j in its low nibble and column 8 g + 4 + j in its high one
+//   int8   a unit is 32 rows x 128 columns: 4,096 bytes of codes (weight + 128), 64 of scales.
+//          Byte 128 q + 4 r + j holds row r, column 4 q + j; a last short unit has fewer quads
+// Rows are padded to 32 with weights 0 (and scale 0). Columns are a multiple of 32.
+inline constexpr size_t kPanelRows = 32;
+inline constexpr size_t kInt4Block = 32, kInt4UnitBytes = 576;
+inline constexpr size_t kInt8Block = 128, kInt8UnitBytes = 4160;
+inline constexpr size_t kGranule = 128;   // activation columns that share one scale
+inline constexpr size_t kSegment = 2048;  // columns summed apart before they are added up
+
+// Rows of activations rounded to int8, as quantize_rows makes them.
+struct QuantizedRows {
+  const int8_t* codes;  // [tokens, cols], each in [-127, 127]
+  const float* scales;  // [tokens, ceil(cols / kGranule)]
+  const int32_t* sums;  // [tokens, cols / 32]: sum of the codes of 32 columns
+  size_t tokens, cols;  // cols a multiple of 32
+};
+
 struct Kernels {
   const char* tier;
 
@@ -57,6 +79,31 @@ struct Kernels {
                      size_t tokens, size_t rows, size_t cols) noexcept;
   void (*matmul_bf16)(float* out, size_t out_stride, const float* x, const uint16_t* weight,
                       size_t tokens, size_t rows, size_t cols) noexcept;
+
+  // For each granule of 128 columns of a row (the last may be short):
+  //   absmax = the largest |x|, a NaN counting as the largest of all
+  //   scale  = absmax / 127; code = round half to even (x * (127 / absmax)), 0 where absmax is
+  //   below 2^-120 (127 / absmax would overflow near there)
+  // A granule that holds a NaN or an infinity gets the scale NaN (its codes may be anything in
+  // [-127, 127]), so that it shows in the result. x [tokens, cols], cols a multiple of 32.
+  void (*quantize_rows)(int8_t* codes, float* scales, int32_t* sums, const float* x, size_t tokens,
+                        size_t cols) noexcept;
+
+  // out[t * out_stride + r] for r < rows, from ceil(rows / 32) panels:
+  //   sum = 0
+  //   for each segment of 2,048 columns:
+  //     acc = 0
+  //     for each granule of 128 columns inside it:
+  //       f = 0
+  //       for each block (32 columns for int4, 128 for int8) inside it:
+  //         f = fma(block scale, float(exact integer dot of weights and codes), f)
+  //       acc = fma(x scale, f, acc)
+  //     sum = acc for the first segment, sum + acc for the others
+  // Last segment, granule and int8 block may be short. The order never depends on tokens or rows.
+  void (*matmul_int4)(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
+                      size_t rows) noexcept;
+  void (*matmul_int8)(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
+                      size_t rows) noexcept;
 
   // One row: s = 1 / sqrt(sum(x^2) / n + epsilon), the sum in 16 lanes, then
   //   rms_norm      out[i]  = (x[i] * s) * weight[i];  a null weight leaves the last factor out

@@ -14,8 +14,9 @@ namespace {
 
 constexpr auto kAskEvery = std::chrono::milliseconds(50);
 
-ModelPlan checked(ModelPlan plan) {
+ModelPlan checked(ModelPlan plan, const EngineOptions& options) {
   check_plan(plan);
+  check_sizes(options.max_rows, 1, options.global_pages, options.sliding_pages);
   return plan;
 }
 
@@ -40,20 +41,22 @@ void require_pages(std::span<const int32_t> pages, int64_t count, const char* ki
 
 Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
                const EngineOptions& options, const std::function<void(int64_t, int64_t)>& progress)
-    : plan_(checked(std::move(plan))),
+    : plan_(checked(std::move(plan), options)),
       options_(options),
       checkpoint_(std::move(checkpoint)),
       ops_(make_ops("cpu", options.threads)),
-      loaded_(checkpoint_, plan_, progress),
+      loaded_(checkpoint_, plan_, options.weights, options.threads, progress),
       per_layer_rows_(row_source(checkpoint_, loaded_.per_layer_table())),
       cache_(plan_, options.kv, options.global_pages, options.sliding_pages),
       decoder_(plan_, loaded_.weights(), per_layer_rows_.get(), *ops_, options.max_rows),
       logits_arena_(Arena::padded_bytes(Dtype::kF32, kHeadRows * plan_.vocab)),
-      logits_(logits_arena_.take(Dtype::kF32, {kHeadRows, plan_.vocab})) {}
+      logits_(logits_arena_.take(Dtype::kF32, {kHeadRows, plan_.vocab})) {
+  if (is_any_packed(options.weights)) ops_->reserve(options.max_rows, plan_.widest_input());
+}
 
 int64_t Engine::scratch_bytes() const {
   const Dtype stored = per_layer_rows_ == nullptr ? Dtype::kF32 : per_layer_rows_->dtype();
-  return Scratch::bytes(plan_, options_.max_rows, stored) + logits_arena_.bytes();
+  return step_bytes(plan_, options_.weights, options_.max_rows, stored);
 }
 
 void Engine::check(const Batch& batch) const {
@@ -69,7 +72,8 @@ void Engine::check(const Batch& batch) const {
   int64_t next = 0;
   for (size_t i = 0; i < batch.sequences.size(); ++i) {
     const SequenceSlice& s = batch.sequences[i];
-    require(s.first_token == next && s.tokens > 0 && s.tokens <= rows - next && s.position >= 0,
+    require(s.first_token == next && s.tokens > 0 && s.tokens <= rows - next && s.position >= 0 &&
+                s.position < kMaxPosition,
             text("sequence ", i, " takes ", s.tokens, " rows from ", s.first_token, " at position ",
                  s.position, ", expected rows from ", next, " of ", rows));
     next += s.tokens;
@@ -88,6 +92,16 @@ void Engine::check(const Batch& batch) const {
   }
   require(next == rows, text("sequences cover ", next, " of ", rows, " rows"));
   require(batch.top >= 0 && batch.top <= 256, text("top is ", batch.top, ", expected 0 to 256"));
+  for (size_t i = 0; i < batch.sequences.size(); ++i) {
+    const SequenceSlice& s = batch.sequences[i];
+    const bool is_sampled =
+        std::any_of(batch.wishes.begin(), batch.wishes.end(), [&](const Wish& wish) {
+          return wish.want == Want::kSample && wish.token >= s.first_token &&
+                 wish.token < s.first_token + s.tokens;
+        });
+    require(!is_sampled || s.sampling != nullptr,
+            text("sequence ", i, " wants a token, but has no sampling"));
+  }
   int64_t last = -1;
   for (const Wish& wish : batch.wishes) {
     require(wish.token > last && wish.token < rows,
@@ -150,7 +164,7 @@ void Engine::step(const Batch& batch, StepResult result, const std::function<boo
     const int64_t count = std::min(kHeadRows, wishes - begin);
     ops_->head({.logits = logits_.first(count),
                 .x = rows.rows(begin, count),
-                .weight = loaded_.weights().embedding,
+                .weight = loaded_.weights().head,
                 .softcap = plan_.logit_softcap});
     for (int64_t i = 0; i < count; ++i) {
       const auto wish = static_cast<size_t>(begin + i);
@@ -189,10 +203,6 @@ void Engine::finish_wish(const Batch& batch, size_t index, std::span<const float
   if (wish.want == Want::kSample && status == WishStatus::kOk) {
     const auto sequence = static_cast<size_t>(row_sequences_[static_cast<size_t>(wish.token)]);
     const SequenceSlice& slice = batch.sequences[sequence];
-    if (slice.sampling == nullptr) {
-      throw InvalidArgument(
-          text("step: sequence ", sequence, " wants a token, but has no sampling"));
-    }
     // The drawn token stands one after the row whose logits it is drawn from.
     const int64_t position = row_positions_[static_cast<size_t>(wish.token)] + 1;
     const int32_t drawn = sampler_.draw(logits, *slice.sampling, slice.history, position);

@@ -15,6 +15,7 @@ namespace cabochon {
 
 struct EngineOptions {
   Dtype kv = Dtype::kBf16;
+  WeightFormats weights{};
   int threads = 1;
   int64_t max_rows = 256;  // tokens of one step
   int64_t global_pages = 0, sliding_pages = 0;
@@ -26,9 +27,12 @@ class Engine {
   Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan, const EngineOptions& options,
          const std::function<void(int64_t, int64_t)>& progress);
 
-  // Computes one batch. `interrupted` is asked between layers, at most every 50 ms; true ends the
-  // step with Interrupted. A step that throws has changed nothing that a later step can see: the
-  // caller advances positions only when it returns.
+  // Refuses a batch that does not fit the plan, the cache or the options.
+  void check(const Batch& batch) const;
+
+  // Computes one batch, after check(). `interrupted` is asked between layers, at most every 50 ms;
+  // true ends the step with Interrupted. A step that throws has changed nothing that a later step
+  // can see: the caller advances positions only when it returns.
   void step(const Batch& batch, StepResult result, const std::function<bool()>& interrupted);
 
   const ModelPlan& plan() const { return plan_; }
@@ -40,7 +44,6 @@ class Engine {
   int64_t scratch_bytes() const;
 
  private:
-  void check(const Batch& batch) const;
   void lay_out_rows(const Batch& batch);
   void finish_wish(const Batch& batch, size_t wish, std::span<const float> logits,
                    const StepResult& result, size_t logits_row);

@@ -26,8 +26,13 @@ KvSizes kv_sizes(const ModelPlan& plan, Dtype dtype) {
 KvCache::KvCache(const ModelPlan& plan, Dtype dtype, int64_t global_pages, int64_t sliding_pages)
     : global_pages_(global_pages), sliding_pages_(sliding_pages) {
   const KvSizes sizes = kv_sizes(plan, dtype);
-  global_ = Buffer(global_pages * sizes.global_page_bytes);
-  sliding_ = Buffer(sliding_pages * sizes.sliding_page_bytes);
+  const auto bytes = [](int64_t pages, int64_t page_bytes) {
+    int64_t product = 0;
+    if (!__builtin_mul_overflow(pages, page_bytes, &product)) return product;
+    throw OutOfMemory(text(pages, " pages of ", page_bytes, " bytes are more than can be counted"));
+  };
+  global_ = Buffer(bytes(global_pages, sizes.global_page_bytes));
+  sliding_ = Buffer(bytes(sliding_pages, sizes.sliding_page_bytes));
   int64_t global_offset = 0, sliding_offset = 0;
   for (int index = 0; index < plan.layer_count(); ++index) {
     const LayerPlan& layer = plan.layers[static_cast<size_t>(index)];

@@ -4,6 +4,8 @@
 
 #include "engine/kv_cache.h"
 #include "model/scratch.h"
+#include "ops/args.h"
+#include "weights/pack.h"
 #include "weights/row_source.h"
 
 namespace cabochon {
@@ -14,44 +16,112 @@ bool is_used_as_stored(const Checkpoint& checkpoint, const TensorEntry& entry) {
   return view.dtype != Dtype::kF16 && address % static_cast<uintptr_t>(byte_size(view.dtype)) == 0;
 }
 
-int64_t copied_bytes(const Checkpoint& checkpoint, const BoundTensor& bound) {
-  if (bound.tensor_class == TensorClass::kPerLayerTable) return 0;
-  const int64_t elements = bound.shape.elements();
-  if (bound.vector != nullptr) return Arena::padded_bytes(Dtype::kF32, elements);
-  if (is_used_as_stored(checkpoint, *bound.entry)) return 0;
-  const Dtype dtype = checkpoint.view(*bound.entry).dtype;
-  return Arena::padded_bytes(dtype == Dtype::kF16 ? Dtype::kF32 : dtype, elements);
+const Format* packed_format(const BoundTensor& bound, const WeightFormats& formats) {
+  const Format* format = formats[static_cast<size_t>(bound.tensor_class)];
+  if (bound.matrix == nullptr || format == nullptr || bound.shape.back() % 32 != 0) return nullptr;
+  return format;
 }
 
-MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan, Dtype kv,
-                            int64_t context, int64_t max_rows) {
+int64_t arena_bytes(const Checkpoint& checkpoint, const BoundTensor& bound,
+                    const WeightFormats& formats) {
+  if (bound.tensor_class == TensorClass::kPerLayerTable) return 0;
+  if (bound.vector != nullptr) return Arena::padded_bytes(Dtype::kF32, bound.shape.elements());
+  const int64_t count = bound.shape.rank() == 3 ? bound.shape[0] : 1;
+  if (const Format* format = packed_format(bound, formats)) {
+    const int64_t one = packed_bytes(*format, bound.rows, bound.shape.back());
+    return Arena::padded_bytes(Dtype::kU8, count * one);
+  }
+  if (bound.tensor_class == TensorClass::kHead) return 0;
+  if (is_used_as_stored(checkpoint, *bound.entry)) return 0;
+  const Dtype dtype = checkpoint.view(*bound.entry).dtype;
+  return Arena::padded_bytes(dtype == Dtype::kF16 ? Dtype::kF32 : dtype,
+                             count * bound.rows * bound.shape.back());
+}
+
+namespace {
+
+// What the tensor is computed as.
+std::string format_name(Dtype stored, const BoundTensor& bound, const Format* packed) {
+  if (packed != nullptr) return std::string(packed->name);
+  if (stored == Dtype::kBf16 && bound.vector == nullptr) return "bf16";
+  const bool is_table = bound.tensor_class == TensorClass::kPerLayerTable;
+  return stored == Dtype::kF16 && is_table ? "f16" : "f32";
+}
+
+void add_row(MemoryPlan& plan, const MemoryRow& row) {
+  const auto same = [&](const MemoryRow& other) {
+    return other.tensor_class == row.tensor_class && other.format == row.format &&
+           other.place == row.place;
+  };
+  const auto found = std::find_if(plan.rows.begin(), plan.rows.end(), same);
+  if (found == plan.rows.end()) {
+    plan.rows.push_back(row);
+  } else {
+    found->parameters += row.parameters;
+    found->bytes += row.bytes;
+  }
+}
+
+}  // namespace
+
+void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages) {
+  constexpr int64_t kMost = (int64_t{1} << 31) - 1;
+  const auto require = [](const char* name, int64_t value, int64_t least, int64_t most) {
+    if (value < least || value > most) {
+      throw InvalidArgument(text(name, " is ", value, ", expected ", least, " to ", most));
+    }
+  };
+  require("max_rows", max_rows, 1, 1 << 16);
+  require("context", context, 1, kMost);
+  require("global_pages", global_pages, 0, kMost);
+  require("sliding_pages", sliding_pages, 0, kMost);
+}
+
+bool is_any_packed(const WeightFormats& formats) {
+  return std::any_of(formats.begin(), formats.end(), [](const Format* f) { return f != nullptr; });
+}
+
+int64_t step_bytes(const ModelPlan& plan, const WeightFormats& formats, int64_t max_rows,
+                   Dtype table) {
+  const int64_t rounded = is_any_packed(formats) ? rounded_bytes(max_rows, plan.widest_input()) : 0;
+  return Scratch::bytes(plan, max_rows, table) +
+         Arena::padded_bytes(Dtype::kF32, kHeadRows * plan.vocab) + rounded;
+}
+
+MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
+                            const WeightFormats& formats, Dtype kv, int64_t context,
+                            int64_t max_rows) {
   check_plan(plan);
+  check_sizes(max_rows, context, 0, 0);
   ModelWeights weights;
   MemoryPlan out;
-  Dtype stored = Dtype::kF32;
-  for (const BoundTensor& bound : bind_tensors(checkpoint, plan, weights)) {
-    const int64_t copied = copied_bytes(checkpoint, bound);
-    const Dtype dtype = checkpoint.view(*bound.entry).dtype;
+  Dtype table = Dtype::kF32;
+  const std::vector<BoundTensor> all = bind_tensors(checkpoint, plan, weights);
+  const bool is_head_packed = std::any_of(all.begin(), all.end(), [&](const BoundTensor& bound) {
+    return bound.tensor_class == TensorClass::kHead && packed_format(bound, formats) != nullptr;
+  });
+  for (const BoundTensor& bound : all) {
+    const Format* packed = packed_format(bound, formats);
+    const bool is_embedding = bound.tensor_class == TensorClass::kEmbedding;
     const bool is_table = bound.tensor_class == TensorClass::kPerLayerTable;
-    const int64_t bytes = copied > 0 ? copied : bound.entry->end - bound.entry->begin;
-    const std::string place = is_table ? "disk" : copied > 0 ? "anonymous" : "mapped";
-    const bool is_widened = bound.vector != nullptr || (dtype == Dtype::kF16 && !is_table);
-    const std::string format = is_widened              ? "f32"
-                               : dtype == Dtype::kBf16 ? "bf16"
-                               : dtype == Dtype::kF16  ? "f16"
-                                                       : "f32";
-    if (is_table) stored = RowSource::handed_out(dtype);
-    (is_table ? out.disk_bytes : copied > 0 ? out.weight_bytes : out.mapped_bytes) += bytes;
-    const std::string name = name_of(bound.tensor_class);
-    auto row = std::find_if(out.rows.begin(), out.rows.end(), [&](const MemoryRow& r) {
-      return r.tensor_class == name && r.format == format && r.place == place;
-    });
-    if (row == out.rows.end()) {
-      out.rows.push_back({.tensor_class = name, .format = format, .place = place});
-      row = out.rows.end() - 1;
-    }
-    row->parameters += bound.shape.elements();
-    row->bytes += bytes;
+    if (bound.tensor_class == TensorClass::kHead && packed == nullptr) continue;  // the embedding
+    const int64_t taken = arena_bytes(checkpoint, bound, formats);
+    const Dtype stored = checkpoint.view(*bound.entry).dtype;
+    if (is_table) table = RowSource::handed_out(stored);
+    const int64_t count = bound.shape.rank() == 3 ? bound.shape[0] : 1;
+    const int64_t parameters =
+        bound.matrix != nullptr ? count * bound.rows * bound.shape.back() : bound.shape.elements();
+    const bool is_by_row = is_table || (is_embedding && is_head_packed && taken == 0);
+    MemoryRow row{.tensor_class = name_of(bound.tensor_class),
+                  .format = format_name(stored, bound, packed),
+                  .place = taken > 0   ? "anonymous"
+                           : is_by_row ? "disk"
+                                       : "mapped",
+                  .parameters = parameters,
+                  .bytes = taken > 0 ? taken : parameters * byte_size(stored)};
+    if (is_embedding && !is_head_packed) row.tensor_class = "embedding and head";
+    (taken > 0 ? out.weight_bytes : is_by_row ? out.disk_bytes : out.mapped_bytes) += row.bytes;
+    add_row(out, row);
   }
 
   const KvSizes sizes = kv_sizes(plan, kv);
@@ -62,8 +132,7 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
   out.kv_bytes_per_token = sizes.global_page_bytes / kPagePositions;
   out.kv_bytes_per_sequence = out.global_pages_per_sequence * sizes.global_page_bytes +
                               out.sliding_pages_per_sequence * sizes.sliding_page_bytes;
-  out.scratch_bytes = Scratch::bytes(plan, max_rows, stored) +
-                      Arena::padded_bytes(Dtype::kF32, kHeadRows * plan.vocab);
+  out.scratch_bytes = step_bytes(plan, formats, max_rows, table);
   return out;
 }
 

@@ -1,6 +1,7 @@
 // What an engine takes, in bytes, before anything is loaded; the allocators ask the same code.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -17,24 +18,45 @@ struct MemoryRow {
 
 struct MemoryPlan {
   std::vector<MemoryRow> rows;  // weights by class, format and place
-  int64_t weight_bytes = 0;     // anonymous: vectors, and matrices that cannot be used as stored
+  int64_t weight_bytes = 0;     // anonymous: vectors, packed matrices, those not usable as stored
   int64_t mapped_bytes = 0;     // matrices used where they are: read for every token
-  int64_t disk_bytes = 0;       // the per-layer table: read by row
+  int64_t disk_bytes = 0;       // looked up or read by row: the per-layer table, an embedding whose
+                                // head is packed
   int64_t kv_bytes_per_token = 0, kv_bytes_per_sequence = 0;
   int64_t scratch_bytes = 0;
   int64_t global_pages_per_sequence = 0, sliding_pages_per_sequence = 0;
 };
 
+// The format of each class of tensors; null: as stored.
+using WeightFormats = std::array<const Format*, kTensorClasses>;
+
 // True for a matrix that is computed where it lies: bf16 or float32, aligned to its element.
 bool is_used_as_stored(const Checkpoint& checkpoint, const TensorEntry& entry);
 
-// Bytes that a bound tensor takes in the weights' arena; 0 for one used as stored or read by row.
-int64_t copied_bytes(const Checkpoint& checkpoint, const BoundTensor& bound);
+// The integer format that a matrix is packed in, or null where it keeps what it is stored in: no
+// format asked for its class, or columns that are no multiple of 32.
+const Format* packed_format(const BoundTensor& bound, const WeightFormats& formats);
+
+// Bytes that a bound tensor takes in the weights' arena; 0 for one used as stored or read by row,
+// and for a head that is the embedding itself.
+int64_t arena_bytes(const Checkpoint& checkpoint, const BoundTensor& bound,
+                    const WeightFormats& formats);
+
+// Throws InvalidArgument where a size could not be computed with: max_rows is 1 to 65,536, context
+// and page counts below 2^31.
+void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages);
 
 // Rows of logits that exist at once.
 inline constexpr int64_t kHeadRows = 16;
 
-MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan, Dtype kv,
-                            int64_t context, int64_t max_rows);
+bool is_any_packed(const WeightFormats& formats);
+
+// Activations, logits and rounded rows of a step; `table` is the type of the per-layer rows.
+int64_t step_bytes(const ModelPlan& plan, const WeightFormats& formats, int64_t max_rows,
+                   Dtype table);
+
+MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
+                            const WeightFormats& formats, Dtype kv, int64_t context,
+                            int64_t max_rows);
 
 }  // namespace cabochon

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <cstring>
-#include <tuple>
 
 namespace cabochon {
 namespace {
@@ -29,20 +28,16 @@ Decoder::Decoder(const ModelPlan& plan, const ModelWeights& weights, RowSource* 
       per_layer_rows_(per_layer_rows),
       ops_(ops),
       scratch_(plan, max_rows, per_layer_rows == nullptr ? Dtype::kF32 : per_layer_rows->dtype()) {
-  using Kind = std::tuple<float, float, int, int>;
-  std::vector<Kind> kinds;
-  for (const LayerPlan& layer : plan.layers) {
-    const Kind kind{layer.rope_theta, layer.rope_scaling, layer.head_dim, layer.rope_pairs};
-    size_t index = 0;
-    while (index < kinds.size() && kinds[index] != kind) ++index;
-    if (index == kinds.size()) {
-      if (kinds.size() == Scratch::kRopeKinds) {
-        throw InvalidArgument(text("plan: more than ", Scratch::kRopeKinds, " kinds of rope"));
-      }
-      kinds.push_back(kind);
+  for (int index = 0; index < plan.layer_count(); ++index) {
+    const LayerPlan& layer = plan.layers[static_cast<size_t>(index)];
+    int first = 0;  // the first layer whose rope is the same
+    while (!is_same_rope(plan.layers[static_cast<size_t>(first)], layer)) ++first;
+    if (first == index) {
+      rope_of_layer_.push_back(static_cast<int>(ropes_.size()));
       ropes_.emplace_back(layer.rope_theta, layer.rope_scaling, layer.head_dim, layer.rope_pairs);
+    } else {
+      rope_of_layer_.push_back(rope_of_layer_[static_cast<size_t>(first)]);
     }
-    rope_of_layer_.push_back(static_cast<int>(index));
   }
   rows_.sequences.reserve(static_cast<size_t>(max_rows));
   rows_.positions.reserve(static_cast<size_t>(max_rows));
@@ -89,7 +84,7 @@ void Decoder::make_per_layer_inputs(const DecoderStep& step) {
         {.out = out, .x = x, .weight = weights_.per_layer_model_projection.slice(begin, columns)});
     ops_.per_layer_sum({.out = out,
                         .norm = weights_.per_layer_norm,
-                        .stored = front(scratch_.stored, {tokens, all}),
+                        .stored = reshape(scratch_.stored, {tokens, all}),
                         .begin = begin,
                         .projection_scale = inverse_sqrt_of(plan_.hidden),
                         .stored_scale = sqrt_of(width),
@@ -103,14 +98,14 @@ void Decoder::make_per_layer_inputs(const DecoderStep& step) {
 
   // The rows that go on past first_shared get their inputs now, while the embedding is at hand.
   const int64_t wanted = std::ssize(step.wanted);
-  const Tensor x = front(scratch_.normed, {wanted, hidden});
+  const Tensor x = reshape(scratch_.normed, {wanted, hidden});
   for (int64_t i = 0; i < wanted; ++i) {
     std::memcpy(x.floats() + i * hidden,
                 scratch_.residual.floats() + step.wanted[static_cast<size_t>(i)] * hidden,
                 static_cast<size_t>(hidden) * sizeof(float));
   }
   compact(scratch_.stored, all, step.wanted);
-  compute(front(scratch_.late, {wanted, all - early}), x, early);
+  compute(reshape(scratch_.late, {wanted, all - early}), x, early);
 }
 
 void Decoder::keep_wanted(const DecoderStep& step) {
@@ -142,7 +137,7 @@ void Decoder::fill_ropes() {
 
 Tensor Decoder::rope_rows(const Tensor& table, int kind, int64_t pairs) const {
   const Tensor one = table.rows(kind, 1);
-  return front(one, {rows_.count, pairs});
+  return reshape(one, {rows_.count, pairs});
 }
 
 RowPlaces Decoder::places(const DecoderStep& step, bool is_sliding) const {

@@ -61,7 +61,7 @@ class Decoder {
   void per_layer_branch(int index);
   void add_normed(const Tensor& branch, const Tensor& weight);
   Tensor rows_of(const Tensor& buffer, int64_t columns) const {
-    return front(buffer, {rows_.count, columns});
+    return reshape(buffer, {rows_.count, columns});
   }
   RowPlaces places(const DecoderStep& step, bool is_sliding) const;
   Tensor rope_rows(const Tensor& table, int kind, int64_t pairs) const;

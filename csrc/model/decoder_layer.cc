@@ -39,17 +39,18 @@ void Decoder::attention(int index, const DecoderStep& step) {
 
   const Tensor query_rows = rows_of(scratch_.queries, query_width);
   const Tensor queries = reshape(query_rows, {tokens, layer.heads, head_dim});
-  ops_.matmul({.out = query_rows, .x = a, .weight = w.query});
+  const Tensor key_rows = rows_of(scratch_.keys, kv_width);
+  const Tensor value_rows = rows_of(scratch_.values, kv_width);
+  const ProjectArgs::Part parts[] = {
+      {query_rows, w.query}, {key_rows, w.key}, {value_rows, w.value}};
+  const size_t parts_here = !plan_.owns_kv(index) ? 1 : layer.values_from_keys ? 2 : 3;
+  ops_.project({.x = a, .parts = std::span(parts).first(parts_here)});
   ops_.rms_norm({.out = queries, .x = queries, .weight = w.query_norm, .epsilon = epsilon});
   ops_.rope({.x = queries, .cos = cos, .sin = sin});
 
   if (plan_.owns_kv(index)) {
-    const Tensor key_rows = rows_of(scratch_.keys, kv_width);
-    const Tensor value_rows = rows_of(scratch_.values, kv_width);
     const Tensor keys = reshape(key_rows, {tokens, layer.kv_heads, head_dim});
     const Tensor values = reshape(value_rows, {tokens, layer.kv_heads, head_dim});
-    ops_.matmul({.out = key_rows, .x = a, .weight = w.key});
-    if (!layer.values_from_keys) ops_.matmul({.out = value_rows, .x = a, .weight = w.value});
     // Values from keys are those of the raw projection: before the key's norm and rope.
     if (layer.value_norm) {
       ops_.rms_norm({.out = values,
@@ -122,12 +123,12 @@ void Decoder::mixture(const LayerPlan& layer, const LayerWeights& w) {
                 .x = x,
                 .ids = ids,
                 .weights = weights,
-                .gate_up = w.expert_gate_up,
+                .gate = w.expert_gate,
+                .up = w.expert_up,
                 .down = w.expert_down,
-                .experts = layer.experts,
                 .gathered = rows_of(scratch_.expert_gathered, hidden),
-                .activated = rows_of(scratch_.expert_activated, 2 * layer.expert_ffn),
-                .results = front(scratch_.expert_results, {rows_.count * top, hidden})});
+                .activated = reshape(scratch_.expert_activated, {2, rows_.count, layer.expert_ffn}),
+                .results = reshape(scratch_.expert_results, {rows_.count * top, hidden})});
   ops_.rms_norm({.out = branch, .x = branch, .weight = w.norm_after_dense, .epsilon = epsilon});
   ops_.rms_norm({.out = out, .x = out, .weight = w.norm_after_experts, .epsilon = epsilon});
   ops_.add(branch, out);

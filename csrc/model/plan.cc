@@ -1,6 +1,6 @@
 #include "model/plan.h"
 
-#include <cmath>
+#include <algorithm>
 #include <string>
 
 #include "base/error.h"
@@ -68,6 +68,29 @@ void check_layer(const ModelPlan& plan, int index) {
 
 }  // namespace
 
+bool is_same_rope(const LayerPlan& a, const LayerPlan& b) {
+  return a.rope_theta == b.rope_theta && a.rope_scaling == b.rope_scaling &&
+         a.head_dim == b.head_dim && a.rope_pairs == b.rope_pairs;
+}
+
+int ModelPlan::rope_kinds() const {
+  int kinds = 0;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const auto here = layers.begin() + static_cast<std::ptrdiff_t>(i);
+    kinds += std::none_of(layers.begin(), here,
+                          [&](const LayerPlan& before) { return is_same_rope(before, *here); });
+  }
+  return kinds;
+}
+
+int ModelPlan::widest_input() const {
+  int widest = hidden;
+  for (const LayerPlan& layer : layers) {
+    widest = std::max({widest, layer.heads * layer.head_dim, layer.ffn});
+  }
+  return widest;
+}
+
 void check_plan(const ModelPlan& plan) {
   require_range("plan", "hidden", plan.hidden, 1, 1 << 16);
   require_range("plan", "vocab", plan.vocab, 1, 1 << 20);
@@ -77,9 +100,10 @@ void check_plan(const ModelPlan& plan) {
   require_range("plan", "norm_epsilon", plan.norm_epsilon, 0.0f, 1.0f);
   require_range("plan", "logit_softcap", plan.logit_softcap, 0.0f, 1e6f);
   require_range("plan", "norm_offset", plan.norm_offset, 0.0f, 1.0f);
-  require_range("plan", "per_layer_vocab", plan.per_layer_vocab, plan.per_layer_width() > 0 ? 1 : 0,
-                1 << 20);
+  require_range("plan", "per_layer_vocab", plan.per_layer_vocab,
+                plan.layers[0].per_layer_input > 0 ? 1 : 0, 1 << 20);
   for (int index = 0; index < plan.layer_count(); ++index) check_layer(plan, index);
+  require_range("plan", "rope_kinds", plan.rope_kinds(), 1, ModelPlan::kMaxRopeKinds);
 }
 
 }  // namespace cabochon

@@ -12,7 +12,7 @@ struct LayerPlan {
   int window;     // keys a query sees, itself included; 0: all before it
   int heads, kv_heads, head_dim;
   float rope_theta;
-  float rope_scaling;                          // positions are divided by it
+  float rope_scaling;                          // frequencies are divided by it
   int rope_pairs;                              // pairs (i, i + head_dim / 2) that turn, from i = 0
   float score_scale;                           // of query times key
   bool value_norm;                             // rms without weight on values
@@ -35,11 +35,19 @@ struct ModelPlan {
 
   int layer_count() const { return static_cast<int>(layers.size()); }
   bool owns_kv(int layer) const { return layers[static_cast<size_t>(layer)].kv_source == layer; }
+  // How many kinds of rope the layers have between them, and how many there may be.
+  int rope_kinds() const;
+  static constexpr int kMaxRopeKinds = 4;
+  // The longest row that a projection reads.
+  int widest_input() const;
   // All per-layer inputs of a token side by side; 0 without them.
   int per_layer_width() const {
     return layers.empty() ? 0 : layers[0].per_layer_input * layer_count();
   }
 };
+
+// True for layers whose rope turns alike.
+bool is_same_rope(const LayerPlan& a, const LayerPlan& b);
 
 // Throws InvalidArgument naming the layer, the field and both values when the plan contradicts
 // itself. Whoever holds a ModelPlan below the bindings may trust it.

@@ -46,10 +46,10 @@ std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
           {&Scratch::expert_weights, f32, {expert_rows, top}},
           {&Scratch::expert_scores, f32, {expert_rows, experts}},
           {&Scratch::expert_gathered, f32, {expert_rows, hidden}},
-          {&Scratch::expert_activated, f32, {expert_rows, 2 * expert_ffn}},
+          {&Scratch::expert_activated, f32, {2, expert_rows, expert_ffn}},
           {&Scratch::expert_results, f32, {expert_rows * top, hidden}},
-          {&Scratch::cos, f32, {Scratch::kRopeKinds, rows, pairs}},
-          {&Scratch::sin, f32, {Scratch::kRopeKinds, rows, pairs}}};
+          {&Scratch::cos, f32, {ModelPlan::kMaxRopeKinds, rows, pairs}},
+          {&Scratch::sin, f32, {ModelPlan::kMaxRopeKinds, rows, pairs}}};
 }
 
 }  // namespace

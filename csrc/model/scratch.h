@@ -31,17 +31,13 @@ struct Scratch {
   Tensor expert_weights;    // [rows, top]
   Tensor expert_scores;     // [rows, experts]
   Tensor expert_gathered;   // [rows, hidden]
-  Tensor expert_activated;  // [rows, 2 * expert_ffn]
+  Tensor expert_activated;  // [2, rows, expert_ffn]
   Tensor expert_results;    // [rows * top, hidden]
-  // [kinds, rows, pairs]: cos and sin for each of at most kRopeKinds kinds of rope.
-  static constexpr int kRopeKinds = 4;
+  // [kinds, rows, pairs]: cos and sin for each of at most kMaxRopeKinds kinds of rope.
   Tensor cos, sin;
 
  private:
   Arena arena_;
 };
-
-// The first `rows` rows of a buffer, seen with narrower columns.
-inline Tensor front(const Tensor& buffer, const Shape& shape) { return reshape(buffer, shape); }
 
 }  // namespace cabochon

@@ -47,17 +47,29 @@ class Binder {
       : checkpoint_(checkpoint), plan_(plan), prefix_(find_prefix()) {}
 
   void vector(const std::string& name, const Shape& shape, Tensor& field, bool is_norm) {
-    bound_.push_back({find(name, shape), shape, TensorClass::kSmall, is_norm, nullptr, &field, 0});
+    bound_.push_back({.entry = find(name, shape),
+                      .shape = shape,
+                      .tensor_class = TensorClass::kSmall,
+                      .is_norm = is_norm,
+                      .vector = &field});
   }
   void norm(const std::string& name, int64_t n, Tensor& field) { vector(name, {n}, field, true); }
   void matrix(const std::string& name, const Shape& shape, PackedWeight& field,
               TensorClass tensor_class) {
-    const int64_t rows = shape[shape.rank() - 2];
-    bound_.push_back({find(name, shape), shape, tensor_class, false, &field, nullptr, rows});
+    rows(name, shape, field, tensor_class, 0, shape[shape.rank() == 3 ? 1 : 0]);
+  }
+  void rows(const std::string& name, const Shape& shape, PackedWeight& field,
+            TensorClass tensor_class, int64_t first_row, int64_t count) {
+    bound_.push_back({.entry = find(name, shape),
+                      .shape = shape,
+                      .tensor_class = tensor_class,
+                      .matrix = &field,
+                      .first_row = first_row,
+                      .rows = count});
   }
   void table(const std::string& name, const Shape& shape) {
     bound_.push_back(
-        {find(name, shape), shape, TensorClass::kPerLayerTable, false, nullptr, nullptr, shape[0]});
+        {.entry = find(name, shape), .shape = shape, .tensor_class = TensorClass::kPerLayerTable});
   }
   // A tensor that may be there and is not used.
   void leftover(const std::string& name) { leftovers_.insert(prefix_ + name); }
@@ -171,11 +183,14 @@ void bind_layer(Binder& binder, const ModelPlan& plan, int index, LayerWeights& 
   }
   if (experts > 0) {
     const int64_t expert_ffn = layer.expert_ffn;
-    binder.matrix(at + "router.proj.weight", {experts, hidden}, w.router, TensorClass::kExperts);
+    binder.matrix(at + "router.proj.weight", {experts, hidden}, w.router, TensorClass::kRouter);
     binder.vector(at + "router.scale", {hidden}, w.router_scale, false);
     binder.vector(at + "router.per_expert_scale", {experts}, w.per_expert_scale, false);
-    binder.matrix(at + "experts.gate_up_proj", {experts, 2 * expert_ffn, hidden}, w.expert_gate_up,
-                  TensorClass::kExperts);
+    const Shape gate_up{experts, 2 * expert_ffn, hidden};
+    binder.rows(at + "experts.gate_up_proj", gate_up, w.expert_gate, TensorClass::kExperts, 0,
+                expert_ffn);
+    binder.rows(at + "experts.gate_up_proj", gate_up, w.expert_up, TensorClass::kExperts,
+                expert_ffn, expert_ffn);
     binder.matrix(at + "experts.down_proj", {experts, hidden, expert_ffn}, w.expert_down,
                   TensorClass::kExperts);
     binder.norm(at + "pre_feedforward_layernorm_2.weight", hidden, w.norm_before_experts);
@@ -189,17 +204,23 @@ void bind_layer(Binder& binder, const ModelPlan& plan, int index, LayerWeights& 
 const char* name_of(TensorClass tensor_class) {
   switch (tensor_class) {
     case TensorClass::kEmbedding:
-      return "embedding and head";
+      return "embedding";
+    case TensorClass::kHead:
+      return "head";
     case TensorClass::kPerLayerTable:
-      return "per-layer table";
+      return "per_layer_table";
+    case TensorClass::kPerLayerContext:
+      return "per_layer_context";
     case TensorClass::kPerLayer:
-      return "per-layer projections";
+      return "per_layer";
     case TensorClass::kAttention:
       return "attention";
     case TensorClass::kMlp:
       return "mlp";
     case TensorClass::kExperts:
       return "experts";
+    case TensorClass::kRouter:
+      return "router";
     case TensorClass::kSmall:
       return "norms and scales";
   }
@@ -213,11 +234,12 @@ std::vector<BoundTensor> bind_tensors(const Checkpoint& checkpoint, const ModelP
   weights.layers.resize(plan.layers.size());
   binder.matrix("embed_tokens.weight", {plan.vocab, hidden}, weights.embedding,
                 TensorClass::kEmbedding);
+  binder.matrix("embed_tokens.weight", {plan.vocab, hidden}, weights.head, TensorClass::kHead);
   binder.norm("norm.weight", hidden, weights.norm);
   if (width > 0) {
     binder.table("embed_tokens_per_layer.weight", {plan.per_layer_vocab, width});
     binder.matrix("per_layer_model_projection.weight", {width, hidden},
-                  weights.per_layer_model_projection, TensorClass::kPerLayer);
+                  weights.per_layer_model_projection, TensorClass::kPerLayerContext);
     binder.norm("per_layer_projection_norm.weight", plan.layers[0].per_layer_input,
                 weights.per_layer_norm);
   }

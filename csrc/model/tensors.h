@@ -14,16 +14,20 @@
 
 namespace cabochon {
 
-// What a tensor is for: classes of the memory table, and of formats later.
+// What a tensor is for: classes of the memory table, and of formats.
 enum class TensorClass {
-  kEmbedding,
-  kPerLayerTable,
-  kPerLayer,
+  kEmbedding,        // rows that are looked up; the head too, where that is not packed
+  kHead,             // the embedding once more, for the logits
+  kPerLayerTable,    // rows read from the file
+  kPerLayerContext,  // projection of the embedding to all per-layer inputs
+  kPerLayer,         // gate and projection of one layer's input
   kAttention,
   kMlp,
   kExperts,
-  kSmall
+  kRouter,
+  kSmall,  // norms and scales
 };
+inline constexpr int kTensorClasses = 10;
 const char* name_of(TensorClass tensor_class);
 
 // Weights of one layer. Matrices are as stored; norms and scales are float32 vectors.
@@ -31,7 +35,7 @@ struct LayerWeights {
   PackedWeight query, key, value, output;  // key, value empty where shared; value where K = V
   PackedWeight gate, up, down;
   PackedWeight per_layer_gate, per_layer_projection;
-  PackedWeight router, expert_gate_up, expert_down;
+  PackedWeight router, expert_gate, expert_up, expert_down;
   Tensor norm_before_attention, norm_after_attention, norm_before_mlp, norm_after_mlp;
   Tensor query_norm, key_norm, norm_after_per_layer;
   Tensor norm_before_experts, norm_after_dense, norm_after_experts;
@@ -40,21 +44,23 @@ struct LayerWeights {
 };
 
 struct ModelWeights {
-  PackedWeight embedding;
+  PackedWeight embedding;  // as stored
+  PackedWeight head;       // the embedding, or its packed form
   PackedWeight per_layer_model_projection;
   Tensor norm, per_layer_norm;
   std::vector<LayerWeights> layers;
 };
 
-// One tensor that the plan asks for, found in the checkpoint.
+// One tensor that the plan asks for, found in the checkpoint, and where it belongs.
 struct BoundTensor {
   const TensorEntry* entry;
   Shape shape;
   TensorClass tensor_class;
-  bool is_norm;          // takes ModelPlan::norm_offset
-  PackedWeight* matrix;  // where it belongs in ModelWeights: a matrix,
-  Tensor* vector;        // or a float32 vector; neither for the per-layer table
-  int64_t rows;          // of one matrix of a stack of experts
+  bool is_norm = false;            // takes ModelPlan::norm_offset
+  Tensor* vector = nullptr;        // a float32 vector,
+  PackedWeight* matrix = nullptr;  // or a matrix; neither for the per-layer table
+  // The matrix is rows [first_row, first_row + rows) of the tensor, or of each matrix of a stack.
+  int64_t first_row = 0, rows = 0;
 };
 
 // Finds every tensor of the plan. `weights` must outlive the result, whose pointers go into it.

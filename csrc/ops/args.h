@@ -12,6 +12,12 @@
 
 namespace cabochon {
 
+// What rounding rows of activations to int8 takes: a code a value, a float32 scale for each 128
+// columns, an int32 sum for each 32.
+inline int64_t rounded_bytes(int64_t tokens, int64_t cols) {
+  return tokens * (cols + 4 * ((cols + 127) / 128) + 4 * (cols / 32));
+}
+
 struct EmbedArgs {
   Tensor out;  // [tokens, hidden]
   std::span<const int32_t> ids;
@@ -33,8 +39,19 @@ struct RopeArgs {
 
 struct MatmulArgs {
   Tensor out;  // [tokens, rows]
-  Tensor x;    // [tokens, cols]
+  Tensor x;    // [tokens, cols]; rounded to int8 first where the weight is int8 or int4
   PackedWeight weight;
+};
+
+// Several matrices over the same x: as that many matmuls, but x is rounded once, and all of it is
+// one region.
+struct ProjectArgs {
+  struct Part {
+    Tensor out;  // [tokens, rows of weight]
+    PackedWeight weight;
+  };
+  Tensor x;  // [tokens, cols]
+  std::span<const Part> parts;
 };
 
 struct GatedMatmulArgs {
@@ -71,6 +88,8 @@ struct KvLayer {
   int64_t key_offset = 0, value_offset = 0;  // bytes from the start of a page
   int64_t kv_heads = 0, head_dim = 0;
 };
+
+inline constexpr int64_t kMaxPosition = int64_t{1} << 31;
 
 // The pages of one sequence. Page of position p: pages[p / 64], or of a ring pages[p / 64 % size].
 struct PageTable {
@@ -118,15 +137,14 @@ struct RouteArgs {
 };
 
 struct ExpertsArgs {
-  Tensor out;            // [tokens, hidden]: sum over a token's experts, ascending by id
-  Tensor x;              // [tokens, hidden], normed
-  Tensor ids, weights;   // [tokens, top]
-  PackedWeight gate_up;  // [2 * ffn, hidden] of each expert, gate rows first
-  PackedWeight down;     // [hidden, ffn] of each expert
-  int64_t experts;
+  Tensor out;             // [tokens, hidden]: sum over a token's experts, ascending by id
+  Tensor x;               // [tokens, hidden], normed
+  Tensor ids, weights;    // [tokens, top]
+  PackedWeight gate, up;  // [ffn, hidden] of each expert
+  PackedWeight down;      // [hidden, ffn] of each expert
   // Scratch: rows of the tokens that chose an expert, and one row for each (token, choice).
   Tensor gathered;   // [tokens, hidden]
-  Tensor activated;  // [tokens, 2 * ffn]
+  Tensor activated;  // [2, tokens, ffn]
   Tensor results;    // [tokens * top, hidden]
 };
 

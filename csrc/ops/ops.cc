@@ -25,12 +25,17 @@ void require_stored(const char* op, const char* name, const Tensor& tensor) {
 // A stack of `count` matrices [rows, cols].
 void require_weight(const char* op, const char* name, const PackedWeight& weight, int64_t rows,
                     int64_t cols, int64_t count = 1) {
-  require_stored(op, name, weight.codes);
-  if (weight.rows != rows || weight.cols != cols ||
-      weight.codes.shape.elements() != count * rows * cols) {
-    throw InvalidArgument(text(op, ": ", name, " is ", weight.codes.shape, " (matrices of [",
-                               weight.rows, ", ", weight.cols, "]), expected ", count, " of [",
-                               rows, ", ", cols, "]"));
+  if (weight.rows != rows || weight.cols != cols || weight.count != count) {
+    throw InvalidArgument(text(op, ": ", name, " is ", weight.count, " of [", weight.rows, ", ",
+                               weight.cols, "], expected ", count, " of [", rows, ", ", cols, "]"));
+  }
+}
+
+// Operations that compute with float32 activations alone.
+void require_float_weight(const char* op, const char* name, const PackedWeight& weight) {
+  if (weight.format->block != 0) {
+    throw InvalidArgument(
+        text(op, ": ", name, " is ", weight.format->name, ", expected f32 or bf16"));
   }
 }
 
@@ -39,6 +44,12 @@ void require_rank(const char* op, const char* name, const Tensor& tensor, int ra
     throw InvalidArgument(
         text(op, ": ", name, " is ", tensor.shape, ", expected ", rank, " dimensions"));
   }
+}
+
+// Float32 activations of this many dimensions.
+void require_floats(const char* op, const char* name, const Tensor& tensor, int rank) {
+  require_rank(op, name, tensor, rank);
+  require(op, name, tensor, tensor.shape);
 }
 
 void require_true(bool is_true, const std::string& message) {
@@ -58,9 +69,10 @@ void require_places(const char* op, const RowPlaces& places, int64_t tokens) {
     const PageTable& table = places.tables[static_cast<size_t>(sequence)];
     const int64_t held = 64 * std::ssize(table.pages);
     const int64_t position = places.positions[row];
-    require_true(position >= 0 && (table.is_ring ? held > 0 : position < held),
-                 text(op, ": row ", row, " stands at position ", position, ", its sequence has ",
-                      table.pages.size(), " pages of 64"));
+    require_true(
+        position >= 0 && position < kMaxPosition && (table.is_ring ? held > 0 : position < held),
+        text(op, ": row ", row, " stands at position ", position, ", its sequence has ",
+             table.pages.size(), " pages of 64"));
   }
 }
 
@@ -76,7 +88,7 @@ void require_norm(const char* op, const NormArgs& args) {
 
 void Ops::embed(const EmbedArgs& args) {
   const int64_t tokens = std::ssize(args.ids);
-  require_weight("embed", "table", args.table, args.table.rows, args.table.cols);
+  require_float_weight("embed", "table", args.table);
   require("embed", "out", args.out, {tokens, args.table.cols});
   for (const int32_t id : args.ids) {
     require_true(id >= 0 && id < args.table.rows,
@@ -96,7 +108,7 @@ void Ops::rms_norm_add(const NormArgs& args) {
 }
 
 void Ops::rope(const RopeArgs& args) {
-  require_rank("rope", "x", args.x, 3);
+  require_floats("rope", "x", args.x, 3);
   require_rank("rope", "cos", args.cos, 2);
   const int64_t tokens = args.x.shape[0], head_dim = args.x.shape[2], pairs = args.cos.shape[1];
   require("rope", "cos", args.cos, {tokens, pairs});
@@ -107,22 +119,36 @@ void Ops::rope(const RopeArgs& args) {
   compute_rope(args);
 }
 
-void Ops::scale(Tensor x, float factor) { compute_scale(x, factor); }
+void Ops::scale(Tensor x, float factor) {
+  require("scale", "x", x, x.shape);
+  compute_scale(x, factor);
+}
 
 void Ops::add(Tensor out, Tensor x) {
+  require("add", "out", out, out.shape);
   require("add", "x", x, out.shape);
   compute_add(out, x);
 }
 
 void Ops::matmul(const MatmulArgs& args) {
-  require_rank("matmul", "x", args.x, 2);
+  require_floats("matmul", "x", args.x, 2);
   require_weight("matmul", "weight", args.weight, args.weight.rows, args.x.shape[1]);
   require("matmul", "out", args.out, {args.x.shape[0], args.weight.rows});
-  compute_matmul(args);
+  const ProjectArgs::Part part{args.out, args.weight};
+  compute_project({.x = args.x, .parts = {&part, 1}});
+}
+
+void Ops::project(const ProjectArgs& args) {
+  require_floats("project", "x", args.x, 2);
+  for (const ProjectArgs::Part& part : args.parts) {
+    require_weight("project", "weight", part.weight, part.weight.rows, args.x.shape[1]);
+    require("project", "out", part.out, {args.x.shape[0], part.weight.rows});
+  }
+  compute_project(args);
 }
 
 void Ops::gated_matmul(const GatedMatmulArgs& args) {
-  require_rank("gated_matmul", "x", args.x, 2);
+  require_floats("gated_matmul", "x", args.x, 2);
   const Shape out{args.x.shape[0], args.gate.rows};
   require_weight("gated_matmul", "gate", args.gate, args.gate.rows, args.x.shape[1]);
   require_weight("gated_matmul", "up", args.up, args.gate.rows, args.x.shape[1]);
@@ -141,7 +167,7 @@ void Ops::store_kv(const StoreKvArgs& args) {
 }
 
 void Ops::attention(const AttentionArgs& args) {
-  require_rank("attention", "queries", args.queries, 3);
+  require_floats("attention", "queries", args.queries, 3);
   const int64_t heads = args.queries.shape[1];
   const Shape shape{args.queries.shape[0], heads, args.kv.head_dim};
   require("attention", "queries", args.queries, shape);
@@ -170,8 +196,8 @@ void Ops::per_layer_sum(const PerLayerSumArgs& args) {
 }
 
 void Ops::per_layer_gate(const PerLayerGateArgs& args) {
-  require_rank("per_layer_gate", "x", args.x, 2);
-  require_rank("per_layer_gate", "input", args.input, 2);
+  require_floats("per_layer_gate", "x", args.x, 2);
+  require_floats("per_layer_gate", "input", args.input, 2);
   const int64_t tokens = args.x.shape[0], width = args.gate.rows;
   require_weight("per_layer_gate", "gate", args.gate, width, args.x.shape[1]);
   require("per_layer_gate", "out", args.out, {tokens, width});
@@ -183,9 +209,10 @@ void Ops::per_layer_gate(const PerLayerGateArgs& args) {
 }
 
 void Ops::route(const RouteArgs& args) {
-  require_rank("route", "x", args.x, 2);
+  require_floats("route", "x", args.x, 2);
   const int64_t tokens = args.x.shape[0], hidden = args.x.shape[1], experts = args.weight.rows;
   require_weight("route", "weight", args.weight, experts, hidden);
+  require_float_weight("route", "weight", args.weight);
   require("route", "scale", args.scale, {hidden});
   require("route", "per_expert_scale", args.per_expert_scale, {experts});
   require_rank("route", "ids", args.ids, 2);
@@ -200,22 +227,23 @@ void Ops::route(const RouteArgs& args) {
 }
 
 void Ops::experts(const ExpertsArgs& args) {
-  require_rank("experts", "x", args.x, 2);
+  require_floats("experts", "x", args.x, 2);
   require_rank("experts", "ids", args.ids, 2);
   const int64_t tokens = args.x.shape[0], hidden = args.x.shape[1], top = args.ids.shape[1];
-  const int64_t ffn = args.down.cols;
+  const int64_t ffn = args.down.cols, experts = args.down.count;
   require("experts", "ids", args.ids, {tokens, top}, Dtype::kI32);
   require("experts", "weights", args.weights, {tokens, top});
   require("experts", "out", args.out, {tokens, hidden});
-  require_weight("experts", "gate_up", args.gate_up, 2 * ffn, hidden, args.experts);
-  require_weight("experts", "down", args.down, hidden, ffn, args.experts);
+  require_weight("experts", "gate", args.gate, ffn, hidden, experts);
+  require_weight("experts", "up", args.up, ffn, hidden, experts);
+  require_weight("experts", "down", args.down, hidden, ffn, experts);
   require("experts", "gathered", args.gathered, {tokens, hidden});
-  require("experts", "activated", args.activated, {tokens, 2 * ffn});
+  require("experts", "activated", args.activated, {2, tokens, ffn});
   require("experts", "results", args.results, {tokens * top, hidden});
   const std::span<const int32_t> ids(args.ids.as<int32_t>(), static_cast<size_t>(tokens * top));
   for (const int32_t id : ids) {
-    require_true(id >= 0 && id < args.experts,
-                 text("experts: id ", id, " is not in 0 to ", args.experts - 1));
+    require_true(id >= 0 && id < experts,
+                 text("experts: id ", id, " is not in 0 to ", experts - 1));
   }
   for (int64_t token = 0; token < tokens; ++token) {
     const auto chosen = ids.subspan(static_cast<size_t>(token * top), static_cast<size_t>(top));
@@ -228,7 +256,7 @@ void Ops::experts(const ExpertsArgs& args) {
 }
 
 void Ops::head(const HeadArgs& args) {
-  require_rank("head", "x", args.x, 2);
+  require_floats("head", "x", args.x, 2);
   require_weight("head", "weight", args.weight, args.weight.rows, args.x.shape[1]);
   require("head", "logits", args.logits, {args.x.shape[0], args.weight.rows});
   compute_head(args);

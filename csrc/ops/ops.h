@@ -22,6 +22,9 @@ class Ops {
   // What computes here, for `info` and manifests: "avx512".
   virtual std::string tier() const = 0;
 
+  // Makes room for rounding an x of up to this size to int8, so that a step allocates nothing.
+  virtual void reserve(int64_t tokens, int64_t cols) = 0;
+
   // rows
   void embed(const EmbedArgs& args);        // out = table[ids] * scale
   void rms_norm(const NormArgs& args);      // out = x / sqrt(mean(x^2) + epsilon) * weight
@@ -32,6 +35,7 @@ class Ops {
 
   // projections
   void matmul(const MatmulArgs& args);             // out = x W^T
+  void project(const ProjectArgs& args);           // the same for several W
   void gated_matmul(const GatedMatmulArgs& args);  // out = gelu(x gate^T) * (x up^T)
 
   // attention
@@ -59,7 +63,7 @@ class Ops {
   virtual void compute_rope(const RopeArgs& args) = 0;
   virtual void compute_scale(Tensor x, float factor) = 0;
   virtual void compute_add(Tensor out, Tensor x) = 0;
-  virtual void compute_matmul(const MatmulArgs& args) = 0;
+  virtual void compute_project(const ProjectArgs& args) = 0;
   virtual void compute_gated_matmul(const GatedMatmulArgs& args) = 0;
   virtual void compute_store_kv(const StoreKvArgs& args) = 0;
   virtual void compute_attention(const AttentionArgs& args) = 0;

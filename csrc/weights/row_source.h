@@ -22,7 +22,7 @@ class RowSource {
   Dtype dtype() const { return dtype_; }  // of the rows that are handed out
 
   // out is [ids, width]. Ids are in [0, vocab): checked by the caller. Where a row cannot be read,
-  // failures[i] is set and the row is left as it was: one unreadable row ends its own sequence.
+  // failures[i] is set and the row holds anything: one unreadable row ends its own sequence.
   void gather(std::span<const int32_t> ids, std::byte* out, std::span<uint8_t> failures);
 
  private:

@@ -1,6 +1,6 @@
 """Types of the extension module. No policy: callers are inside the package."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,13 @@ class MemoryPlan:
 
 def check_plan(plan: Any) -> None: ...
 def memory_plan(
-    checkpoint: Checkpoint, plan: Any, *, kv: str, context: int, max_rows: int
+    checkpoint: Checkpoint,
+    plan: Any,
+    *,
+    formats: Mapping[str, str],
+    kv: str,
+    context: int,
+    max_rows: int,
 ) -> MemoryPlan: ...
 
 class SamplingArgs:
@@ -87,6 +93,7 @@ class Engine:
         checkpoint: Checkpoint,
         plan: Any,
         *,
+        formats: Mapping[str, str],  # class: "int8" or "int4"; the others stay as stored
         kv: str,
         threads: int,
         max_rows: int,

@@ -148,10 +148,10 @@ _KEYS: dict[str, _Key] = {
     "sliding_window": _row(int, 1, _MOST, 512, 1024, 4096, use="keys a query sees"),
     "num_attention_heads": _row(int, 1, 256, 8, use="query heads"),
     "num_key_value_heads": _row(int, 1, 256, 4, use="key heads"),
-    "head_dim": _row(int, 2, 4096, 256, use="width of a head"),
+    "head_dim": _row(int, 2, 1024, 256, use="width of a head"),
     "query_pre_attn_scalar": _row(int, 1, 2**20, _NO, _NO, 256, use="scores: to the power -1/2"),
     # What differs in full layers: as the hub spells it, and as transformers 5 does.
-    "global_head_dim": _row(int, 2, 4096, _NIL, _NIL, _NO, use="width of a head"),
+    "global_head_dim": _row(int, 2, 1024, _NIL, _NIL, _NO, use="width of a head"),
     "num_global_key_value_heads": _row(
         int, 1, 256, _NIL, _NIL, _NO, null=True, use="key heads, only where attention_k_eq_v"),
     "per_layer_config": _row(dict, 0, 256, _NIL, _NIL, _NO, use="both, by layer number"),
@@ -165,7 +165,7 @@ _KEYS: dict[str, _Key] = {
     "rope_local_base_freq": _row(float, 1, 1e12, _NO, _NO, _NIL, use="base in sliding layers"),
     "rope_scaling": _row(dict, 0, 64, _NO, _NO, _NIL, null=True, use="scaling in full layers"),
 
-    "hidden_size_per_layer_input": _row(int, 0, 65_536, 256, _NO, _NO, use="width, 0 for none"),
+    "hidden_size_per_layer_input": _row(int, 0, 4096, 256, _NO, _NO, use="width, 0 for none"),
     "vocab_size_per_layer_input": _row(int, 1, 2**20, 262_144, _NO, _NO, use="rows of its table"),
     "enable_moe_block": _row(bool, 0, 1, False, _NO, _NO, use="experts beside the dense MLP"),
     "num_experts": _row(int, 1, 1024, _NIL, _NO, _NO, null=True, use="experts of a layer"),

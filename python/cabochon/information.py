@@ -39,7 +39,7 @@ def model_info(parts: Parts) -> ModelInfo:
     return ModelInfo(
         name=parts.name,
         family=config.family,
-        parameters=sum(row.parameters for row in parts.plan.rows),
+        parameters=sum(row.parameters for row in parts.plan.rows if row.name != "head"),
         modalities=("text",),
         template=f"sandboxed, {template.sha256[:12]}" if template else None,
         formats=_formats(parts),

@@ -58,7 +58,8 @@ def load(
         path_or_id: a folder with config.json and safetensors files, or a Hugging Face id: found in
             the local hub cache, else downloaded (extra `hub`).
         weights: "auto" and "bf16" compute with what is stored; "bf16" refuses float32 checkpoints.
-            "int8", "int4" and mappings are to come.
+            "int8" and "int4" round while loading; a mapping sets classes apart (policy.py):
+            {"default": "int4", "head": "bf16"}.
         kv: format of the KV cache: "f32" (nothing is rounded), "bf16", or "auto", which is "bf16".
         device: "auto" or "cpu".
         context: tokens of one sequence, prompt and output. The default is lowered to the
@@ -108,7 +109,12 @@ def _build(
 
     def plan_memory(tokens: int) -> _core.MemoryPlan:
         return _core.memory_plan(
-            checkpoint, files.config.plan, kv=options.kv, context=tokens, max_rows=max_rows
+            checkpoint,
+            files.config.plan,
+            formats=options.formats,
+            kv=options.kv,
+            context=tokens,
+            max_rows=max_rows,
         )
 
     plan = make_plan(
@@ -127,6 +133,7 @@ def _build(
         engine = _core.Engine(
             checkpoint,
             files.config.plan,
+            formats=options.formats,
             kv=options.kv,
             threads=_threads(options.threads),
             max_rows=max_rows,

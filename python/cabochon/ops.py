@@ -212,7 +212,7 @@ def route(
 def experts(x: Any, ids: Any, weights: Any, gate_up: Any, down: Any) -> Floats:
     """The weighted sum of each token's experts.
 
-    out = sum over its experts e, in the order of ids, of
+    out = sum over its experts e, ascending by id, of
     weights * down[e] (gelu_tanh(gate[e] x) * up[e] x).
 
     Args:

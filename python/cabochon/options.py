@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
+from . import policy
 from .errors import InvalidArgument, Unsupported
 
 MAX_SEED = 2**64 - 1
@@ -292,7 +293,8 @@ class DefaultContext(int):
 class LoadOptions:
     """Every option of load, checked as far as that goes without the checkpoint."""
 
-    weights: str
+    weights: str  # as given; "mixed" for a mapping
+    formats: Mapping[str, str]  # class: integer format; the others stay as stored
     kv: str  # "f32" or "bf16"
     context: int
     max_sequences: int
@@ -309,9 +311,8 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
         InvalidArgument: out of range or of a wrong type.
         Unsupported: a format, device or adapter that is to come.
     """
-    weights, device = given["weights"], given["device"]
-    if isinstance(weights, Mapping) or weights in ("int8", "int4"):
-        raise Unsupported(f"load: weights={weights!r} is to come; 'auto' computes as stored")
+    device = given["device"]
+    formats = policy.resolve(given["weights"])
     kv = one_of("kv", given["kv"], ("auto", "f32", "bf16", "int8"))
     if kv == "int8":
         raise Unsupported("load: kv='int8' is to come; 'bf16' is the smallest for now")
@@ -336,7 +337,8 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
         _bad("revision", revision, "the name of a branch, tag or commit")
     context = given["context"]
     return LoadOptions(
-        weights=one_of("weights", weights, ("auto", "bf16")),
+        weights=given["weights"] if isinstance(given["weights"], str) else "mixed",
+        formats=formats,
         kv="bf16" if kv == "auto" else kv,
         context=context
         if isinstance(context, DefaultContext)

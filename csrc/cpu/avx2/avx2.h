@@ -15,6 +15,9 @@ void install_norm(Kernels& kernels) noexcept;
 void install_rope(Kernels& kernels) noexcept;
 void install_activation(Kernels& kernels) noexcept;
 void install_rows(Kernels& kernels) noexcept;
+void install_quantize(Kernels& kernels) noexcept;
+void install_matmul_int4(Kernels& kernels) noexcept;
+void install_matmul_int8(Kernels& kernels) noexcept;
 
 namespace {
 

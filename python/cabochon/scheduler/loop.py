@@ -20,6 +20,7 @@ from .interrupt import HeldInterrupt
 from .scheduler import Scheduler, Slice
 from .sequence import Answer, Sequence, Want
 
+_NOTHING_TO_DRAW = 2  # a status of a wish
 _WANTS = {
     Want.SAMPLE: _core.WANT_SAMPLE,
     Want.TARGET: _core.WANT_TARGET,
@@ -33,7 +34,7 @@ class Loop:
     def __init__(self, engine: _core.Engine, scheduler: Scheduler) -> None:
         self._engine, self._scheduler = engine, scheduler
         self._changed = threading.Condition()
-        self._is_driven = False  # a thread is inside a step
+        self._driver: int | None = None  # the thread that is inside a step
         self._is_closed = False
 
     def submit(self, sequences: Iterable[Sequence]) -> None:
@@ -57,18 +58,19 @@ class Loop:
             with self._changed:
                 if self._is_closed:
                     return
-                if self._is_driven:
+                self._refuse_within_step()
+                if self._driver is not None:
                     with interrupt.allowed():
                         self._changed.wait()
                     return
-                self._is_driven = True
+                self._driver = threading.get_ident()
                 step = self._scheduler.next_step()
             try:
                 if step:
                     self._run(step, interrupt)
             finally:
                 with self._changed:
-                    self._is_driven = False
+                    self._driver = None
                     self._scheduler.drop_finished()
                     self._changed.notify_all()
 
@@ -80,7 +82,7 @@ class Loop:
                 sequence.is_cancelled = True
             if unfinished:
                 self._scheduler.drop_waiting()
-            if not self._is_driven:
+            if self._driver is None:
                 self._scheduler.drop_finished()
 
     def close(self) -> None:
@@ -88,14 +90,23 @@ class Loop:
         with HeldInterrupt(), self._changed:
             if self._is_closed:
                 return
+            self._refuse_within_step()
             self._is_closed = True
-            while self._is_driven:
+            while self._driver is not None:
                 self._changed.wait()
             for sequence in self._scheduler.unfinished:
                 sequence.finish(_closed())
             self._scheduler.drop_finished()
             self._engine.close()
             self._changed.notify_all()
+
+    def _refuse_within_step(self) -> None:
+        """A signal handler runs on the thread that it interrupts: waiting would be for ever."""
+        if self._driver == threading.get_ident():
+            raise InvalidArgument(
+                "the model was called from a signal handler that interrupts its own step: raise "
+                "there, or set a flag, and call it after"
+            )
 
     @property
     def is_closed(self) -> bool:
@@ -141,6 +152,9 @@ class Loop:
         wish: int,
         logits: npt.NDArray[np.float32] | None,
     ) -> None:
+        if result.status[wish] == _NOTHING_TO_DRAW:
+            sequence.finish(_nothing_to_draw(position))
+            return
         if result.status[wish] != 0:
             sequence.finish(_not_finite(sequence, position))
             return
@@ -223,6 +237,14 @@ def _unreadable(sequence: Sequence, rows: int) -> DeviceError:
     return DeviceError(
         f"positions {first} to {sequence.position - 1}: pread of a per-layer embedding row failed, "
         "expected the checkpoint's file as it was at load: was it cut, or is the disk failing?"
+    )
+
+
+def _nothing_to_draw(position: int) -> InvalidArgument:
+    return InvalidArgument(
+        f"position {position}: every token is banned, expected one that may be drawn: look at "
+        "logit_bias and the checkpoint's suppress_tokens",
+        argument="logit_bias",
     )
 
 

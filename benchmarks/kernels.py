@@ -1,0 +1,114 @@
+"""How near do the inner loops come to the peak of this core and to its memory?
+
+    python benchmarks/kernels.py [--runs 400] [--save]
+
+Every tile by tier, format and tokens, on one thread with weights that stay in its cache, as a share
+of a peak loop of the same process: vpdpbusd for int4 and int8, fma for bf16, both in 512 bits. Then
+one and a few tokens on all threads with weights that no cache holds, as a share of what plain reads
+get. Best of many runs: noise only ever slows down. Ends with status 1 where a hot tile of tier
+avx512 stays under its gate; on a busy machine that says nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import sys
+from typing import Any
+
+import report
+from cabochon import _core
+from cabochon._core import testing
+
+ROWS, COLS = 32, 6144
+GATES = {("int4", 6): 0.80, ("int8", 6): 0.86, ("bf16", 4): 0.85}
+TOKENS = {"int4": (1, 2, 3, 4, 5, 6, 12), "int8": (1, 2, 3, 4, 5, 6, 12), "bf16": (1, 2, 3, 4, 6)}
+STREAM_TOKENS = (1, 2, 4, 6)
+STREAM_COLS, STREAM_MEGABYTES = 1536, 512
+PEAK_ITERATIONS = 5000
+ROUNDS = 20
+
+
+def peak(kernel: str) -> float:
+    return float((testing.peak_fma if kernel == "bf16" else testing.peak_vpdpbusd)(PEAK_ITERATIONS))
+
+
+def tile(kernel: str, tier: str, tokens: int, runs: int) -> tuple[float, float]:
+    """Gop/s of the tile and of the peak loop, in turns: the clock changes while one measures."""
+    best = best_peak = 0.0
+    for _ in range(ROUNDS):
+        if "avx512" in _core.usable_tiers():
+            best_peak = max(best_peak, peak(kernel))
+        seconds, _ = testing.time_matmul(kernel, tier, tokens, ROWS, COLS, runs=runs // ROUNDS)
+        best = max(best, 2 * tokens * ROWS * COLS / seconds / 1e9)
+    return best, best_peak
+
+
+def stream(kernel: str, tokens: int, tier: str, threads: int) -> tuple[float, float]:
+    """GB/s of weights from memory, and of plain reads before and after."""
+    _, panel_bytes = testing.time_matmul(kernel, tier, 1, 32, STREAM_COLS)
+    rows = STREAM_MEGABYTES * 1_000_000 // panel_bytes * 32
+    before = testing.read_bandwidth(STREAM_MEGABYTES, threads, 5)
+    seconds, weight_bytes = testing.time_matmul(
+        kernel, tier, tokens, rows, STREAM_COLS, threads=threads, runs=5
+    )
+    after = testing.read_bandwidth(STREAM_MEGABYTES, threads, 5)
+    return weight_bytes / seconds / 1e9, max(before, after)
+
+
+def record(case: str, tier: str, threads: int, **values: Any) -> dict[str, Any]:
+    return {
+        "schema": report.SCHEMA,
+        "case": case,
+        "tier": tier,
+        "threads": threads,
+        "build": _core.build["mode"],
+        "compiler": _core.build["compiler"],
+        "commit": report.commit(),
+        "machine": report.machine(),
+        "cpu": report.cpu_name(),
+        "kernel": platform.release(),
+        **values,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=400, help="of each tile, at least 20")
+    parser.add_argument("--threads", type=int, default=_core.default_threads())
+    parser.add_argument("--save", action="store_true")
+    arguments = parser.parse_args()
+    missed = []
+    for tier in _core.usable_tiers()[1:]:
+        for kernel, counts in TOKENS.items():
+            for tokens in counts:
+                rate, limit = tile(kernel, tier, tokens, max(arguments.runs, ROUNDS))
+                gate = GATES.get((kernel, tokens)) if tier == "avx512" else None
+                share = rate / limit if limit else None
+                facts = record(
+                    "tile", tier, 1, format=kernel, tokens=tokens, unit="Gop/s", best=rate,
+                    peak_ops=limit, share=share, gate=gate,
+                )  # fmt: skip
+                words = "no avx512 peak here" if share is None else f"{share:.3f} of {limit:.0f}"
+                if gate is not None and share is not None and share < gate:
+                    missed.append(f"{kernel} {tokens} tokens: {share:.3f} of peak, gate {gate}")
+                line = f"tile {kernel} {tokens}x{ROWS} | {rate:.0f} Gop/s = {words}"
+                report.publish(f"{line} | {report.how(facts)}", facts, save=arguments.save)
+    tier = _core.usable_tiers()[-1]
+    for kernel in TOKENS:
+        for tokens in STREAM_TOKENS:
+            rate, limit = stream(kernel, tokens, tier, arguments.threads)
+            facts = record(
+                "stream", tier, arguments.threads, format=kernel, tokens=tokens, unit="GB/s",
+                best=rate, probe=limit, share=rate / limit,
+            )  # fmt: skip
+            line = (
+                f"stream {kernel} tokens={tokens} | {rate:.1f} GB/s = {rate / limit:.2f} of reads"
+            )
+            report.publish(f"{line} | {report.how(facts)}", facts, save=arguments.save)
+    if missed:
+        sys.exit("under the gate: " + "; ".join(missed))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+// Tiles of 32 rows and up to 6 tokens for integer weights in panels, AVX-512 VNNI.
+//
+// Math      matmul_int4 and matmul_int8 in cpu/kernels.h; cpu/scalar/integer.h defines them.
+// Layout    a lane is a row: a tile of kTokens x 32 rows has two zmm accumulators a token. 64 bytes
+//           of codes are 16 rows by 4 columns, which vpdpbusd multiplies by 4 codes of a token.
+// Method    One token streams the panel once. Up to 6 read it once together; with more tokens it
+//           stays in L1 or L2 while they pass, 6 at a time, the first of them fetching ahead.
+//           Weights are stored with an offset that makes them unsigned; an accumulator begins with
+//           minus the offset times the sum of the activations, so that taking it off costs nothing.
+// Numerics  same bits as scalar: dots are exact, the float steps are those of the definition.
+// Measured  docs/performance.md, "Integer matmul".
+#pragma once
+
+#include "cpu/avx512/avx512.h"
+
+namespace cabochon::cpu::avx512_tier {
+namespace {
+
+constexpr int kTileTokens = 6;
+constexpr int kHalves = 2;  // a panel is two times 16 rows
+constexpr size_t kLine = 64;
+constexpr size_t kSumColumns = 32;
+constexpr size_t kSegmentSums = kSegment / kSumColumns;
+constexpr size_t kPrefetchBytes = 2304;
+
+// The tokens of a tile.
+struct Tokens {
+  float* out;
+  size_t out_stride;
+  const int8_t* codes;  // [tokens, cols]
+  const float* scales;  // [tokens, granules]
+  const int32_t* sums;  // [tokens, cols / 32]
+  size_t cols, granules;
+};
+
+inline size_t at_most(size_t count, size_t limit) { return count < limit ? count : limit; }
+
+inline __m512i load_bytes(const void* from) { return _mm512_loadu_si512(from); }
+
+// The same 4 bytes in every lane.
+inline __m512i broadcast4(const void* from) {
+  int32_t four;
+  __builtin_memcpy(&four, from, sizeof four);
+  return _mm512_set1_epi32(four);
+}
+
+// kTokens tokens by the rows of one panel, of which `rows` are stored.
+template <class Format, int kTokens>
+[[gnu::noinline]] void tile(const Tokens& x, const uint8_t* panel, size_t rows,
+                            bool prefetch) noexcept {
+  __m512 total[kTokens][kHalves];
+#pragma GCC unroll 16
+  for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 16
+    for (int h = 0; h < kHalves; ++h) total[t][h] = _mm512_setzero_ps();
+  }
+
+  for (size_t segment = 0; segment < x.cols; segment += kSegment) {
+    const size_t cols = at_most(x.cols - segment, kSegment);
+    // What the dots of each 32 columns begin with.
+    alignas(kLine) int32_t starts[kTokens][kSegmentSums];
+    for (int t = 0; t < kTokens; ++t) {
+      const int32_t* sums = x.sums + (t * x.cols + segment) / kSumColumns;
+      for_each_block(cols / kSumColumns, [&](size_t i, __mmask16 lanes) {
+        const __m512i start = Format::start(_mm512_maskz_loadu_epi32(lanes, sums + i));
+        _mm512_store_si512(&starts[t][i], start);
+      });
+    }
+
+    __m512 acc[kTokens][kHalves];
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 16
+      for (int h = 0; h < kHalves; ++h) acc[t][h] = _mm512_setzero_ps();
+    }
+    for (size_t k = 0; k < cols; k += kGranule) {
+      __m512 f[kTokens][kHalves];
+      const int8_t* codes = x.codes + segment + k;
+      const int32_t* from = &starts[0][k / kSumColumns];
+      panel = Format::template granule<kTokens>(f, panel, codes, x.cols, from,
+                                                at_most(cols - k, kGranule), prefetch);
+#pragma GCC unroll 16
+      for (int t = 0; t < kTokens; ++t) {
+        const __m512 scale = _mm512_set1_ps(x.scales[t * x.granules + (segment + k) / kGranule]);
+#pragma GCC unroll 16
+        for (int h = 0; h < kHalves; ++h) acc[t][h] = _mm512_fmadd_ps(scale, f[t][h], acc[t][h]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 16
+      for (int h = 0; h < kHalves; ++h) {
+        total[t][h] = segment == 0 ? acc[t][h] : _mm512_add_ps(total[t][h], acc[t][h]);
+      }
+    }
+  }
+
+#pragma GCC unroll 16
+  for (int t = 0; t < kTokens; ++t) {
+    float* out = x.out + t * x.out_stride;
+    store(out, total[t][0], first_lanes(rows));
+    if (rows > kLanes) store(out + kLanes, total[t][1], first_lanes(rows - kLanes));
+  }
+}
+
+template <class Format>
+void matmul(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
+            size_t rows) noexcept {
+  const size_t cols = x->cols;
+  const size_t granules = (cols + kGranule - 1) / kGranule;
+  const size_t blocks = (cols + Format::kBlock - 1) / Format::kBlock;
+  const size_t panel_bytes = cols * Format::kColumnBytes + blocks * kLine;
+  for (size_t r = 0; r < rows; r += kPanelRows) {
+    const size_t count = at_most(rows - r, kPanelRows);
+    Tokens tokens{out + r, out_stride, x->codes, x->scales, x->sums, cols, granules};
+    bool prefetch = true;
+    size_t left = x->tokens;
+    for (; left >= kTileTokens; left -= kTileTokens) {
+      tile<Format, kTileTokens>(tokens, panels, count, prefetch);
+      tokens.out += kTileTokens * out_stride;
+      tokens.codes += kTileTokens * cols;
+      tokens.scales += kTileTokens * granules;
+      tokens.sums += kTileTokens * cols / kSumColumns;
+      prefetch = false;
+    }
+    if (left == 5) tile<Format, 5>(tokens, panels, count, prefetch);
+    if (left == 4) tile<Format, 4>(tokens, panels, count, prefetch);
+    if (left == 3) tile<Format, 3>(tokens, panels, count, false);
+    if (left == 2) tile<Format, 2>(tokens, panels, count, false);
+    if (left == 1) tile<Format, 1>(tokens, panels, count, false);
+    panels += panel_bytes;
+  }
+}
+
+}  // namespace
+}  // namespace cabochon::cpu::avx512_tier

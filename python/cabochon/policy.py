@@ -1,0 +1,80 @@
+"""Which class of tensors gets which format. One table; nothing else in the package decides it.
+
+A class that is not named keeps what it is stored in. What is sensitive has a floor: router, norms,
+layer scalars and the context projection of per-layer inputs are never rounded, the gates and
+projections of per-layer inputs not below int8. The head is int8 in "int4" as well: docs/formats.md.
+A matrix whose rows are no multiple of 32 long stays as stored; `Model.info()` says what each class
+became.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .errors import InvalidArgument, Unsupported
+
+CLASSES = ("attention", "mlp", "experts", "head", "per_layer")  # as the core names them
+
+POLICIES: dict[str, dict[str, str]] = {
+    "auto": {},
+    "bf16": {},
+    "int8": dict.fromkeys(CLASSES, "int8"),
+    "int4": {
+        "attention": "int4",
+        "mlp": "int4",
+        "experts": "int4",
+        "head": "int8",
+        "per_layer": "int8",
+    },
+}
+
+_CHOICES = ("attention", "mlp", "experts", "head")  # of a mapping, beside "default"
+_TO_COME = ("per_layer_table", "vision", "audio")
+_FORMATS = ("bf16", "int8", "int4")
+
+
+def resolve(weights: str | Mapping[str, str]) -> dict[str, str]:
+    """Class to integer format; a class that is missing keeps what it is stored in.
+
+    Args:
+        weights: "auto", "bf16", "int8", "int4", or a mapping of classes to formats whose
+            "default" (a name of the first kind, "auto" where it is missing) serves the others.
+
+    Raises:
+        InvalidArgument: an unknown class or format.
+        Unsupported: a class whose format is to come.
+    """
+    if isinstance(weights, str):
+        return _policy("weights", weights)
+    if not isinstance(weights, Mapping):
+        _policy("weights", weights)
+    chosen = _policy("weights['default']", weights.get("default", "auto"))
+    for name, kind in weights.items():
+        if name == "default":
+            continue
+        if name in _TO_COME:
+            raise Unsupported(f"weights: formats of the class {name!r} are to come")
+        if name not in _CHOICES or kind not in _FORMATS:
+            raise InvalidArgument(
+                f"weights has {name!r}: {kind!r}, expected one of {_list(('default', *_CHOICES))} "
+                f"to one of {_list(_FORMATS)}",
+                argument="weights",
+            )
+        chosen.pop(name, None)
+        if kind != "bf16":
+            chosen[name] = kind
+    return chosen
+
+
+def _policy(place: str, name: object) -> dict[str, str]:
+    if not isinstance(name, str) or name not in POLICIES:
+        raise InvalidArgument(
+            f"{place} is {name!r}, expected one of {_list(tuple(POLICIES))}, or a mapping of "
+            "classes to formats",
+            argument="weights",
+        )
+    return dict(POLICIES[name])
+
+
+def _list(words: tuple[str, ...]) -> str:
+    return ", ".join(map(repr, words))
