@@ -36,7 +36,8 @@ from probe import Probe, is_steady
 ATTEMPTS = 3  # times the pairs that are wanted
 REST_S = 0.1  # in which the threads of the engine that had its turn stop spinning
 COMPANY = 0.1  # cores
-SAME_MODEL = 0.5  # correlation of logits below which two files are not the same model
+# Two files of the same random weights: 0.91 at 5 layers of E2B, 0.52 at 35; unrelated ones: near 0.
+SAME_MODEL = 0.2  # correlation of logits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

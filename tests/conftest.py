@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
 from golden import Golden
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_packed_cache() -> None:
+    """Tests leave nothing in the user's cache folder; those of the cache set one of their own."""
+    os.environ["CABOCHON_CACHE"] = ""
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,7 @@ EXCEPTIONS = {
 TIERS = {"scalar": {"cmath", "cstring"}, "avx2": {"immintrin.h"}, "avx512": {"immintrin.h"}}
 
 # Who imports the extension, and who imports which outside package.
-CORE_IMPORTERS = {"loading", "planner", "ops", "scheduler/loop"}
+CORE_IMPORTERS = {"loading", "packed_cache", "planner", "ops", "scheduler/loop"}
 IMPORTERS = {
     "tqdm": {"display"},
     "tokenizers": {"tokenizer"},

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "base/tensor.h"
 
@@ -40,6 +41,9 @@ class Arena {
   Tensor take(Dtype dtype, const Shape& shape);
 
   int64_t bytes() const { return buffer_.bytes(); }
+  std::span<std::byte> contents() const {
+    return {buffer_.data(), static_cast<size_t>(buffer_.bytes())};
+  }
 
  private:
   Buffer buffer_;

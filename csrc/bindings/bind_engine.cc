@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <memory>
 #include <optional>
 
@@ -59,6 +60,16 @@ void require_ids(const std::vector<int32_t>& ids, int vocab, const char* name) {
   }
 }
 
+PackedKey to_key(const py::bytes& key) {
+  const std::string_view bytes = key;
+  PackedKey out;
+  if (bytes.size() != out.size()) {
+    throw InvalidArgument(text("packed_key has ", bytes.size(), " bytes, expected ", out.size()));
+  }
+  std::memcpy(out.data(), bytes.data(), out.size());
+  return out;
+}
+
 // Arrays of results, made before the GIL is released.
 struct Results {
   Results(int64_t wishes, int64_t top, int64_t logits_rows, int64_t vocab, int64_t sequences)
@@ -94,13 +105,17 @@ class PyEngine {
   PyEngine(std::shared_ptr<Checkpoint> checkpoint, const py::object& plan,
            const std::map<std::string, std::string>& formats, const std::string& kv, int threads,
            int64_t max_rows, int64_t global_pages, int64_t sliding_pages,
+           const std::optional<std::string>& packed, const py::bytes& packed_key,
            const py::object& progress) {
+    std::optional<PackedFile> file;
+    if (packed.has_value()) file.emplace(*packed, to_key(packed_key));
     const EngineOptions options{.kv = to_kv_dtype(kv),
                                 .weights = to_formats(formats),
                                 .threads = threads,
                                 .max_rows = max_rows,
                                 .global_pages = global_pages,
-                                .sliding_pages = sliding_pages};
+                                .sliding_pages = sliding_pages,
+                                .packed = file.has_value() ? &*file : nullptr};
     ModelPlan native = to_plan(plan);
     const CoreCall inside;
     const DefaultFloatMode mode;
@@ -116,6 +131,15 @@ class PyEngine {
   Engine& open() const {
     if (engine_ == nullptr) throw InvalidArgument("the engine is closed; load the model again");
     return *engine_;
+  }
+
+  // Writes what the next load may read in place of rounding.
+  void write_packed(const std::string& path, const py::bytes& key) {
+    const Use use(*this);
+    const Engine& engine = open();
+    const PackedKey native = to_key(key);
+    const CoreCall inside;
+    PackedFile::write(path, native, engine.weight_arena(), engine.threads());
   }
 
   void close() {
@@ -222,6 +246,7 @@ class PyEngine {
 }  // namespace
 
 void bind_engine(py::module_& module) {
+  module.attr("PACKING_VERSION") = PackedFile::kVersion;
   module.attr("PAGE_POSITIONS") = kPagePositions;
   module.attr("WANT_SAMPLE") = static_cast<int>(Want::kSample);
   module.attr("WANT_TARGET") = static_cast<int>(Want::kTarget);
@@ -247,10 +272,12 @@ void bind_engine(py::module_& module) {
   py::class_<PyEngine>(module, "Engine")
       .def(py::init<std::shared_ptr<Checkpoint>, const py::object&,
                     const std::map<std::string, std::string>&, const std::string&, int, int64_t,
-                    int64_t, int64_t, const py::object&>(),
+                    int64_t, int64_t, const std::optional<std::string>&, const py::bytes&,
+                    const py::object&>(),
            py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("formats"), py::arg("kv"),
            py::arg("threads"), py::arg("max_rows"), py::arg("global_pages"),
-           py::arg("sliding_pages"), py::arg("progress") = py::none())
+           py::arg("sliding_pages"), py::arg("packed") = py::none(),
+           py::arg("packed_key") = py::bytes(), py::arg("progress") = py::none())
       .def_property_readonly("tier", [](const PyEngine& e) { return e.open().tier(); })
       .def_property_readonly("threads", [](const PyEngine& e) { return e.open().threads(); })
       .def("memory",
@@ -265,6 +292,7 @@ void bind_engine(py::module_& module) {
       .def("step", &PyEngine::step, py::arg("tokens").noconvert(), py::arg("slices").noconvert(),
            py::arg("global_pages"), py::arg("sliding_pages"), py::arg("wishes").noconvert(),
            py::arg("sampling"), py::arg("histories"), py::arg("top") = 0)
+      .def("write_packed", &PyEngine::write_packed, py::arg("path"), py::arg("key"))
       .def("close", &PyEngine::close);
 }
 

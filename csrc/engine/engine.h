@@ -19,6 +19,7 @@ struct EngineOptions {
   int threads = 1;
   int64_t max_rows = 256;  // tokens of one step
   int64_t global_pages = 0, sliding_pages = 0;
+  const PackedFile* packed = nullptr;  // read during construction alone
 };
 
 class Engine {
@@ -34,6 +35,9 @@ class Engine {
   // true ends the step with Interrupted. A step that throws has changed nothing that a later step
   // can see: the caller advances positions only when it returns.
   void step(const Batch& batch, StepResult result, const std::function<bool()>& interrupted);
+
+  // What a packed file of these weights holds.
+  std::span<const std::byte> weight_arena() const { return loaded_.arena(); }
 
   const ModelPlan& plan() const { return plan_; }
   std::string tier() const { return ops_->tier(); }

@@ -56,9 +56,9 @@ void require_finite(const Checkpoint& checkpoint, const BoundTensor& bound, cons
 }  // namespace
 
 LoadedWeights::LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const ModelPlan& plan,
-                             const WeightFormats& formats, int threads,
+                             const WeightFormats& formats, int threads, const PackedFile* packed,
                              const std::function<void(int64_t, int64_t)>& progress)
-    : checkpoint_(std::move(checkpoint)) {
+    : checkpoint_(std::move(checkpoint)), is_computed_(packed == nullptr) {
   const std::vector<BoundTensor> all = bind_tensors(*checkpoint_, plan, weights_);
   int64_t bytes = 0, total = 0, done = 0;
   for (const BoundTensor& bound : all) {
@@ -66,22 +66,29 @@ LoadedWeights::LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const
     total += bound.entry->end - bound.entry->begin;
   }
   arena_ = Arena(bytes, true);
+  if (packed != nullptr) packed->read(arena_.contents(), threads);
   for (const BoundTensor& bound : all) {
     progress(done, total);
     done += bound.entry->end - bound.entry->begin;
     if (bound.tensor_class == TensorClass::kPerLayerTable) {
       per_layer_table_ = bound.entry;
     } else if (bound.vector != nullptr) {
-      *bound.vector = arena_.take(Dtype::kF32, bound.shape);
-      read_as_float(*checkpoint_, *bound.entry, 0, bound.shape.elements(), bound.vector->floats());
-      const float offset = bound.is_norm ? plan.norm_offset : 0.0f;
-      for (int64_t i = 0; i < bound.shape.elements(); ++i) bound.vector->floats()[i] += offset;
-      require_finite(*checkpoint_, bound, *bound.vector);
+      load_vector(bound, plan.norm_offset);
     } else {
       load_matrix(bound, formats, threads);
     }
   }
   progress(total, total);
+}
+
+void LoadedWeights::load_vector(const BoundTensor& bound, float norm_offset) {
+  *bound.vector = arena_.take(Dtype::kF32, bound.shape);
+  if (!is_computed_) return;
+  float* values = bound.vector->floats();
+  read_as_float(*checkpoint_, *bound.entry, 0, bound.shape.elements(), values);
+  const float offset = bound.is_norm ? norm_offset : 0.0f;
+  for (int64_t i = 0; i < bound.shape.elements(); ++i) values[i] += offset;
+  require_finite(*checkpoint_, bound, *bound.vector);
 }
 
 void LoadedWeights::load_matrix(const BoundTensor& bound, const WeightFormats& formats,
@@ -109,7 +116,7 @@ void LoadedWeights::load_matrix(const BoundTensor& bound, const WeightFormats& f
   const bool is_half = stored.dtype == Dtype::kF16;
   const int64_t count = bound.shape.rank() == 3 ? bound.shape[0] : 1;
   const Tensor codes = arena_.take(is_half ? Dtype::kF32 : stored.dtype, {count, bound.rows, cols});
-  for (int64_t index = 0; index < count; ++index) {
+  for (int64_t index = 0; index < count && is_computed_; ++index) {
     const int64_t first = (index * all_rows + bound.first_row) * cols;
     const Tensor rows = codes.rows(index, 1);
     if (is_half) {
@@ -133,6 +140,14 @@ void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format, 
   const int64_t panels = (bound.rows + kPanelRows - 1) / kPanelRows;
   const int64_t one_panel = panel_bytes(format, cols);
   const Tensor bytes = arena_.take(Dtype::kU8, {count * panels * one_panel});
+  *bound.matrix = {.format = &format,
+                   .rows = bound.rows,
+                   .cols = cols,
+                   .count = count,
+                   .stride = panels * one_panel,
+                   .data = bytes.as<const std::byte>(),
+                   .panel_bytes = one_panel};
+  if (!is_computed_) return;
 
   struct Failure {
     int error = 0;         // errno of a read, -1 for a short one
@@ -179,13 +194,6 @@ void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format, 
           file.path(), entry.name);
     }
   }
-  *bound.matrix = {.format = &format,
-                   .rows = bound.rows,
-                   .cols = cols,
-                   .count = count,
-                   .stride = panels * one_panel,
-                   .data = bytes.as<const std::byte>(),
-                   .panel_bytes = one_panel};
 }
 
 }  // namespace cabochon

@@ -8,6 +8,7 @@
 #include "engine/memory_plan.h"
 #include "model/tensors.h"
 #include "weights/checkpoint.h"
+#include "weights/packed_file.h"
 
 namespace cabochon {
 
@@ -16,9 +17,11 @@ namespace cabochon {
 // point into it.
 class LoadedWeights {
  public:
-  // progress(done, total) counts tensors; what it throws ends the load. Throws CheckpointError.
+  // With `packed` (null: none) the arena is read from that file instead of being computed: the same
+  // bytes, since what stands where depends on checkpoint, plan and formats alone. progress(done,
+  // total) counts bytes; what it throws ends the load. Throws CheckpointError.
   LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const ModelPlan& plan,
-                const WeightFormats& formats, int threads,
+                const WeightFormats& formats, int threads, const PackedFile* packed,
                 const std::function<void(int64_t, int64_t)>& progress);
   LoadedWeights(const LoadedWeights&) = delete;
   LoadedWeights& operator=(const LoadedWeights&) = delete;
@@ -26,15 +29,18 @@ class LoadedWeights {
   const ModelWeights& weights() const { return weights_; }
   const TensorEntry* per_layer_table() const { return per_layer_table_; }  // null without one
   int64_t arena_bytes() const { return arena_.bytes(); }
+  std::span<const std::byte> arena() const { return arena_.contents(); }
   int64_t mapped_bytes() const { return mapped_bytes_; }
 
  private:
+  void load_vector(const BoundTensor& bound, float norm_offset);
   void load_matrix(const BoundTensor& bound, const WeightFormats& formats, int threads);
   void pack_matrix(const BoundTensor& bound, const Format& format, int threads);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   ModelWeights weights_;
   Arena arena_;
+  bool is_computed_ = true;  // false: the arena comes from a packed file
   const TensorEntry* per_layer_table_ = nullptr;
   int64_t mapped_bytes_ = 0;
 };

@@ -16,6 +16,7 @@ numerics: int
 build: dict[str, str]  # compiler, mode, sanitizers
 
 PAGE_POSITIONS: int  # 64
+PACKING_VERSION: int
 LAYER_PLAN_FIELDS: tuple[str, ...]
 MODEL_PLAN_FIELDS: tuple[str, ...]
 WANT_SAMPLE: int
@@ -99,6 +100,9 @@ class Engine:
         max_rows: int,
         global_pages: int,
         sliding_pages: int,
+        packed: str
+        | None = None,  # a file of write_packed with this key, read in place of rounding
+        packed_key: bytes = b"",  # 32 bytes
         progress: Callable[[int, int], None] | None = None,
     ) -> None: ...
     @property
@@ -126,6 +130,7 @@ class Engine:
         penalty. top: how many of the most likely tokens each wish reports, 0 to 256.
         """
 
+    def write_packed(self, path: str, key: bytes) -> None: ...
     def close(self) -> None: ...
 
 # cabochon.ops: arguments and results as its docstrings say.

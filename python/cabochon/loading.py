@@ -24,6 +24,7 @@ from .options import (
     integer,
     refuse_unknown,
 )
+from .packed_cache import PackedCache, place
 from .planner import available_bytes, check_fits, make_plan
 from .scheduler.scheduler import Scheduler
 from .tokenizer import Tokenizer
@@ -129,18 +130,29 @@ def _build(
     sequences = min(options.max_sequences, plan.sequences_that_fit)
     global_pages = sequences * memory.global_pages_per_sequence
     sliding_pages = sequences * memory.sliding_pages_per_sequence
-    with Bar("load", "B", progress) as bar:
-        engine = _core.Engine(
-            checkpoint,
-            files.config.plan,
-            formats=options.formats,
-            kv=options.kv,
-            threads=_threads(options.threads),
-            max_rows=max_rows,
-            global_pages=global_pages,
-            sliding_pages=sliding_pages,
-            progress=bar.update,
-        )
+    cache = place(files.shards, files.fingerprint, options.formats) if options.formats else None
+
+    def make_engine(packed: str | None) -> _core.Engine:
+        with Bar("load", "B", progress) as bar:
+            return _core.Engine(
+                checkpoint,
+                files.config.plan,
+                formats=options.formats,
+                kv=options.kv,
+                threads=_threads(options.threads),
+                max_rows=max_rows,
+                global_pages=global_pages,
+                sliding_pages=sliding_pages,
+                packed=packed,
+                packed_key=cache.key if cache and packed else b"",
+                progress=bar.update,
+            )
+
+    engine = _from_cache(cache, make_engine)
+    if engine is None:
+        engine = make_engine(None)
+        if cache is not None:
+            cache.store(engine, memory.weight_bytes)
     scheduler = Scheduler(
         max_rows=max_rows,
         max_sequences=sequences,
@@ -168,6 +180,22 @@ def _build(
             scheduler=scheduler,
         )
     )
+
+
+def _from_cache(
+    cache: PackedCache | None, make_engine: Callable[[str | None], _core.Engine]
+) -> _core.Engine | None:
+    """The engine with weights that were rounded before; None where there are none that serve."""
+    path = cache.find() if cache else None
+    if cache is None or path is None:
+        return None
+    try:
+        return make_engine(path)
+    except CheckpointError as error:
+        if error.file != path:
+            raise
+        cache.discard(error)
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

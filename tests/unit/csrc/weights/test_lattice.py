@@ -169,6 +169,15 @@ def test_a_block_with_a_value_that_is_not_finite_is_refused(recover, bits):
         assert not recover(values)[0].any()
 
 
+def test_no_scale_becomes_infinite_beside_the_largest_values():
+    values = np.full((1, 32), 0x7F7F, np.uint16)  # its upper neighbour is infinity
+
+    assert testing.recover_blocks(values)[0].all()
+    for recover in (testing.recover_blocks, testing.recover_codes):
+        recovered, _, scales = recover(values)
+        assert np.isfinite(widen(scales[recovered])).all()
+
+
 def test_about_half_of_the_blocks_of_float16_scales_have_a_bf16_scale_too(rng):
     scales, numbers = blocks_like_trained(rng, 20_000, np.float16)
     values = stored(scales, numbers)

@@ -1,0 +1,156 @@
+#include "weights/packed_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+#include "base/thread_pool.h"
+
+namespace cabochon {
+namespace {
+
+constexpr int64_t kBlock = 1 << 20;
+constexpr int64_t kPage = 4096;
+
+struct Header {
+  char magic[8] = {'C', 'A', 'B', 'O', 'P', 'A', 'C', 'K'};
+  uint32_t version = PackedFile::kVersion;
+  uint32_t block = kBlock;
+  int64_t bytes = 0;
+  PackedKey key{};
+};
+
+int64_t blocks_of(int64_t bytes) { return (bytes + kBlock - 1) / kBlock; }
+int64_t padded(int64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
+
+// Four running products over 64-bit words, so that a core is not waiting for its multiplier.
+uint64_t checksum(std::span<const std::byte> bytes) {
+  uint64_t sums[4] = {1, 2, 3, 4};
+  const size_t words = bytes.size() / 8;
+  const auto take = [&](size_t lane, uint64_t word) {
+    sums[lane] = (sums[lane] ^ word) * 0x9E3779B97F4A7C15u;
+    sums[lane] ^= sums[lane] >> 29;
+  };
+  for (size_t i = 0; i < words; ++i) {
+    uint64_t word;
+    std::memcpy(&word, bytes.data() + 8 * i, 8);
+    take(i % 4, word);
+  }
+  uint64_t rest = bytes.size();
+  for (size_t i = 8 * words; i < bytes.size(); ++i) {
+    rest = rest << 8 | static_cast<uint64_t>(bytes[i]);
+  }
+  take(0, rest);
+  for (size_t lane = 1; lane < 4; ++lane) take(0, sums[lane]);
+  return sums[0];
+}
+
+std::span<const std::byte> block_of(std::span<const std::byte> data, int64_t index) {
+  const auto begin = static_cast<size_t>(index * kBlock);
+  return data.subspan(begin, std::min(static_cast<size_t>(kBlock), data.size() - begin));
+}
+
+[[noreturn]] void fail(const char* call, const std::string& path, int error) {
+  throw DeviceError(text(call, " of ", path, " failed: ", std::strerror(error)));
+}
+
+void write_at(int descriptor, const std::string& path, int64_t offset,
+              std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t done = pwrite(descriptor, bytes.data(), bytes.size(), offset);
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) fail("pwrite", path, done == 0 ? ENOSPC : errno);
+    bytes = bytes.subspan(static_cast<size_t>(done));
+    offset += done;
+  }
+}
+
+}  // namespace
+
+PackedFile::PackedFile(std::string path, const PackedKey& key) : file_(std::move(path)) {
+  const auto refuse = [&](const std::string& what) {
+    throw CheckpointError(text(file_.path(), ": ", what), file_.path());
+  };
+  Header header, expected;
+  const auto header_bytes = std::as_writable_bytes(std::span(&header, 1));
+  if (file_.size() < kPage) refuse(text("has ", file_.size(), " bytes, too few for a packed file"));
+  file_.read(0, header_bytes, "the header of packed weights");
+  if (std::memcmp(header.magic, expected.magic, sizeof(header.magic)) != 0 ||
+      header.version != expected.version || header.block != expected.block) {
+    refuse(text("is no packed file of version ", kVersion));
+  }
+  if (header.key != key) refuse("was packed from other files or in other formats");
+  bytes_ = header.bytes;
+  table_offset_ = kPage;
+  // Compared by division: a size that lies cannot overflow.
+  if (bytes_ < 0 || bytes_ > file_.size()) {
+    refuse(text("says that it holds ", bytes_, " bytes, the file has ", file_.size()));
+  }
+  data_offset_ = kPage + padded(8 * blocks_of(bytes_));
+  if (data_offset_ + bytes_ != file_.size()) {
+    refuse(text("has ", file_.size(), " bytes, expected ", data_offset_ + bytes_));
+  }
+}
+
+void PackedFile::read(std::span<std::byte> out, int threads) const {
+  if (std::ssize(out) != bytes_) {
+    throw CheckpointError(
+        text(file_.path(), ": holds ", bytes_, " bytes, the weights take ", out.size()),
+        file_.path());
+  }
+  const int64_t blocks = blocks_of(bytes_);
+  std::vector<uint64_t> table(static_cast<size_t>(blocks));
+  file_.read(table_offset_, std::as_writable_bytes(std::span(table)),
+             "the table of packed weights");
+  std::vector<uint8_t> failures(static_cast<size_t>(blocks), 0);
+  ThreadPool::shared().parallel_for(threads, blocks, 1, [&](RowRange range) noexcept {
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      const auto index = static_cast<size_t>(i);
+      const auto begin = index * static_cast<size_t>(kBlock);
+      const auto block =
+          out.subspan(begin, std::min(static_cast<size_t>(kBlock), out.size() - begin));
+      failures[index] =
+          file_.try_read(data_offset_ + i * kBlock, block) != 0 || checksum(block) != table[index];
+    }
+  });
+  const auto bad = std::find(failures.begin(), failures.end(), 1);
+  if (bad != failures.end()) {
+    throw CheckpointError(text(file_.path(), ": block ", bad - failures.begin(), " of ", blocks,
+                               " is not what was written"),
+                          file_.path());
+  }
+}
+
+void PackedFile::write(const std::string& path, const PackedKey& key,
+                       std::span<const std::byte> data, int threads) {
+  const int64_t blocks = blocks_of(std::ssize(data));
+  std::vector<uint64_t> table(static_cast<size_t>(blocks));
+  ThreadPool::shared().parallel_for(threads, blocks, 1, [&](RowRange range) noexcept {
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      table[static_cast<size_t>(i)] = checksum(block_of(data, i));
+    }
+  });
+  Header header;
+  header.bytes = std::ssize(data);
+  header.key = key;
+  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (descriptor < 0) fail("open", path, errno);
+  struct Closer {
+    int descriptor;
+    ~Closer() { close(descriptor); }
+  } closer{descriptor};
+  const int64_t data_offset = kPage + padded(8 * blocks);
+  if (ftruncate(descriptor, data_offset + std::ssize(data)) != 0) fail("ftruncate", path, errno);
+  write_at(descriptor, path, 0, std::as_bytes(std::span(&header, 1)));
+  write_at(descriptor, path, kPage, std::as_bytes(std::span(table)));
+  write_at(descriptor, path, data_offset, data);
+  if (fsync(descriptor) != 0) fail("fsync", path, errno);
+}
+
+}  // namespace cabochon

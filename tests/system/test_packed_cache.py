@@ -1,0 +1,181 @@
+"""The second load of rounded weights: one file, never trusted further than its checks."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cabochon
+import cabochon.checkpoint
+from cabochon import _core
+from cabochon.errors import CabochonWarning, CheckpointError
+
+IDS = [3, 4, 5, 6]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("CABOCHON_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def folder(tiny_checkpoint, tmp_path):
+    return Path(shutil.copytree(tiny_checkpoint("e_type"), tmp_path / "model"))
+
+
+def logits(folder: Path, weights: str = "int4") -> np.ndarray:
+    with cabochon.load(folder, weights=weights) as model:
+        return model.logits(IDS)
+
+
+def files(cache: Path) -> list[Path]:
+    return sorted(path for path in cache.rglob("*") if path.is_file())
+
+
+def test_the_second_load_reads_the_file_of_the_first_and_gives_its_bits(folder, cache):
+    first = logits(folder)
+    (file,) = files(cache)
+    written = file.stat()
+
+    second = logits(folder)
+
+    np.testing.assert_array_equal(second.view(np.uint32), first.view(np.uint32))
+    assert files(cache) == [file] and file.stat().st_mtime_ns == written.st_mtime_ns
+    assert oct(file.stat().st_mode & 0o777) == "0o600"
+
+
+def test_the_file_is_really_read(folder, cache):
+    logits(folder)
+    (file,) = files(cache)
+    # The weights are taken away: only what was packed, and the embedding, can still serve.
+    with cabochon.load(folder, weights="int4") as model:
+        assert model._parts.engine.memory()["weights"] + 8192 >= file.stat().st_size - 4096
+
+
+def test_formats_and_models_have_files_of_their_own_and_stored_weights_none(folder, cache):
+    logits(folder, "auto")
+    assert files(cache) == []
+
+    logits(folder, "int4")
+    logits(folder, "int8")
+    assert len(files(cache)) == 2
+
+
+def test_a_checkpoint_that_changed_is_packed_again(folder, cache):
+    logits(folder)
+    os.utime(folder / "model.safetensors", (1, 1))
+
+    logits(folder)
+
+    assert len(files(cache)) == 2
+
+
+@pytest.mark.parametrize("place", [0, 8, 20, 40, 4100, 8192, -1])
+def test_a_damaged_file_is_noticed_made_again_and_warned_about(folder, cache, place):
+    expected = logits(folder)
+    (file,) = files(cache)
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1
+    file.write_bytes(data)
+
+    with pytest.warns(CabochonWarning, match="made again"):
+        after = logits(folder)
+
+    np.testing.assert_array_equal(after.view(np.uint32), expected.view(np.uint32))
+    assert files(cache)[0].read_bytes() != data
+
+
+@pytest.mark.parametrize("size", [0, 7, 4095, 4096, -1, -5000])
+def test_a_cut_file_is_made_again(folder, cache, size):
+    logits(folder)
+    (file,) = files(cache)
+    os.truncate(file, size if size >= 0 else file.stat().st_size + size)
+
+    with pytest.warns(CabochonWarning, match="made again"):
+        logits(folder)
+
+
+def test_a_file_that_others_may_write_to_is_not_read(folder, cache):
+    logits(folder)
+    (file,) = files(cache)
+    file.chmod(0o622)
+    file.write_bytes(b"not weights")
+
+    logits(folder)  # no warning about damage: it was not opened
+
+    assert file.read_bytes() != b"not weights"
+
+
+def test_a_folder_that_cannot_be_written_to_costs_a_warning_and_no_load(
+    folder, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CABOCHON_CACHE", str(tmp_path / "file" / "cache"))
+
+    with pytest.warns(CabochonWarning, match="are not kept"):
+        logits(folder)
+
+
+def test_a_full_disk_costs_a_warning_and_leaves_no_file(folder, cache, monkeypatch):
+    usage = shutil.disk_usage(folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2**30 + 100))
+
+    with pytest.warns(CabochonWarning, match=r"1,073,741,924 bytes free"):
+        logits(folder)
+
+    assert files(cache) == []
+
+
+def test_files_that_a_dead_process_left_are_removed(folder, cache):
+    with cabochon.load(folder, weights="int4") as model:
+        place = cache / model.fingerprint[:32]
+    stale = place / f"x.packed.{os.uname().nodename}.999999999.tmp"
+    living = place / f"x.packed.{os.uname().nodename}.{os.getpid()}.tmp"
+    for path in (stale, living):
+        path.write_bytes(b"half")
+
+    logits(folder, "int8")
+
+    assert not stale.exists() and living.exists()
+
+
+def test_no_cache_is_kept_where_the_variable_is_empty(folder, monkeypatch, tmp_path):
+    monkeypatch.setenv("CABOCHON_CACHE", "")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        logits(folder)
+
+    assert not (tmp_path / "cabochon").exists()
+
+
+def test_a_key_of_another_length_and_an_existing_file_are_refused(folder, tmp_path):
+    with cabochon.load(folder, weights="int8") as model:
+        engine = model._parts.engine
+        with pytest.raises(cabochon.errors.InvalidArgument, match="5 bytes, expected 32"):
+            engine.write_packed(str(tmp_path / "new"), b"short")
+        (tmp_path / "old").write_text("")
+        with pytest.raises(cabochon.errors.DeviceError, match="open of .*old failed"):
+            engine.write_packed(str(tmp_path / "old"), bytes(32))
+
+
+def test_another_key_is_refused_by_the_reader(folder, tmp_path):
+    with cabochon.load(folder, weights="int8") as model:
+        parts = model._parts
+        parts.engine.write_packed(str(tmp_path / "packed"), bytes(32))
+        shards = cabochon.checkpoint.read_shards(folder)
+        checkpoint = _core.Checkpoint(list(shards.paths), list(shards.entries))
+        with pytest.raises(CheckpointError, match="from other files or in other formats"):
+            _core.Engine(
+                checkpoint, parts.config.plan, formats={}, kv="f32", threads=1, max_rows=8,
+                global_pages=1, sliding_pages=4, packed=str(tmp_path / "packed"),
+                packed_key=b"x" * 32,
+            )  # fmt: skip
