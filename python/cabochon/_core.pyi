@@ -100,9 +100,8 @@ class Engine:
         max_rows: int,
         global_pages: int,
         sliding_pages: int,
-        packed: str
-        | None = None,  # a file of write_packed with this key, read in place of rounding
-        packed_key: bytes = b"",  # 32 bytes
+        packed: str | None = None,  # a file of write_packed, read in place of rounding
+        packed_key: bytes = b"",  # its key, 32 bytes
         progress: Callable[[int, int], None] | None = None,
     ) -> None: ...
     @property

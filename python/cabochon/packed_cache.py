@@ -1,6 +1,6 @@
 """Packed weights on disk: the second load of a model reads one file instead of rounding again.
 
-A file stands for everything its bytes depend on: names, sizes, times and headers of the checkpoint's
+A file stands for all that its bytes depend on: names, sizes, times and headers of the checkpoint's
 files, the formats, and the version of the packing. It is written under a temporary name and renamed
 when it is whole, so a reader finds a whole file or none, and two writers end with the same bytes.
 Whatever is wrong with the cache costs a warning and never a load.
