@@ -20,7 +20,7 @@ struct SequenceSlice {
 enum class Want : uint8_t { kSample, kTarget, kTop, kLogits };
 inline constexpr int kWants = 4;
 
-// Rows without a wish stop at first_shared.
+// Rows without a wish stop at the last layer that owns keys and values, once those are stored.
 struct Wish {
   int32_t token;  // row of Batch::tokens; wishes ascend by it
   Want want;

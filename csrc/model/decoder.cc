@@ -1,5 +1,6 @@
 #include "model/decoder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -50,12 +51,10 @@ Tensor Decoder::forward(const DecoderStep& step, const std::function<void()>& af
   embed(step);
   fill_ropes();
   for (int index = 0; index < plan_.layer_count(); ++index) {
-    if (index == plan_.first_shared) keep_wanted(step);
-    if (rows_.count == 0) break;
     run_layer(index, step);
+    if (rows_.count == 0) break;
     after_layer();
   }
-  if (plan_.first_shared == plan_.layer_count()) keep_wanted(step);
   const Tensor out = rows_of(scratch_.normed, plan_.hidden);
   ops_.rms_norm({.out = out,
                  .x = rows_of(scratch_.residual, plan_.hidden),
@@ -75,7 +74,7 @@ void Decoder::embed(const DecoderStep& step) {
 void Decoder::make_per_layer_inputs(const DecoderStep& step) {
   const int64_t hidden = plan_.hidden, all = plan_.per_layer_width();
   const int width = plan_.layers[0].per_layer_input;
-  const int64_t early = int64_t{width} * plan_.first_shared;
+  const int64_t early = scratch_.early.shape[1];
   per_layer_rows_->gather(step.tokens, scratch_.stored.as<std::byte>(), step.failures);
 
   const auto compute = [&](const Tensor& out, const Tensor& x, int64_t begin) {
@@ -94,9 +93,9 @@ void Decoder::make_per_layer_inputs(const DecoderStep& step) {
   rows_.per_layer_inputs = rows_of(scratch_.early, early);
   rows_.first_layer = 0;
   compute(rows_.per_layer_inputs, rows_of(scratch_.residual, hidden), 0);
-  if (early == all || step.wanted.empty()) return;
+  if (step.wanted.empty()) return;
 
-  // The rows that go on past first_shared get their inputs now, while the embedding is at hand.
+  // The rows that somebody wants get those of the other layers now, while the embedding is at hand.
   const int64_t wanted = std::ssize(step.wanted);
   const Tensor x = reshape(scratch_.normed, {wanted, hidden});
   for (int64_t i = 0; i < wanted; ++i) {
@@ -110,6 +109,7 @@ void Decoder::make_per_layer_inputs(const DecoderStep& step) {
 
 void Decoder::keep_wanted(const DecoderStep& step) {
   compact(scratch_.residual, plan_.hidden, step.wanted);
+  compact(scratch_.normed, plan_.hidden, step.wanted);
   for (size_t i = 0; i < step.wanted.size(); ++i) {
     const auto row = static_cast<size_t>(step.wanted[i]);
     rows_.sequences[i] = step.sequences[row];
@@ -118,26 +118,24 @@ void Decoder::keep_wanted(const DecoderStep& step) {
   rows_.count = std::ssize(step.wanted);
   rows_.sequences.resize(step.wanted.size());
   rows_.positions.resize(step.wanted.size());
-  if (plan_.per_layer_width() > 0 && plan_.first_shared < plan_.layer_count()) {
-    const int64_t columns = scratch_.late.shape[1];
-    rows_.per_layer_inputs = rows_of(scratch_.late, columns);
-    rows_.first_layer = plan_.first_shared;
-  }
+  rows_.per_layer_inputs = rows_of(scratch_.late, scratch_.late.shape[1]);
+  rows_.first_layer = plan_.first_shared - 1;
   fill_ropes();
 }
 
 void Decoder::fill_ropes() {
-  for (size_t kind = 0; kind < ropes_.size(); ++kind) {
-    const int index = static_cast<int>(kind);
-    const int64_t pairs = ropes_[kind].pairs();
-    ropes_[kind].fill(rows_.positions, rope_rows(scratch_.cos, index, pairs),
-                      rope_rows(scratch_.sin, index, pairs));
+  for (int index = 0; index < plan_.layer_count(); ++index) {
+    const auto kind = static_cast<size_t>(rope_of_layer_[static_cast<size_t>(index)]);
+    const auto first = std::find(rope_of_layer_.begin(), rope_of_layer_.end(), kind);
+    if (first - rope_of_layer_.begin() != index) continue;  // this kind is filled already
+    ropes_[kind].fill(rows_.positions, rope_rows(scratch_.cos, index),
+                      rope_rows(scratch_.sin, index));
   }
 }
 
-Tensor Decoder::rope_rows(const Tensor& table, int kind, int64_t pairs) const {
-  const Tensor one = table.rows(kind, 1);
-  return reshape(one, {rows_.count, pairs});
+Tensor Decoder::rope_rows(const Tensor& table, int layer) const {
+  const int kind = rope_of_layer_[static_cast<size_t>(layer)];
+  return reshape(table.rows(kind, 1), {rows_.count, ropes_[static_cast<size_t>(kind)].pairs()});
 }
 
 RowPlaces Decoder::places(const DecoderStep& step, bool is_sliding) const {

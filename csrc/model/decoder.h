@@ -33,9 +33,10 @@ class Decoder {
   Decoder(const ModelPlan& plan, const ModelWeights& weights, RowSource* per_layer_rows, Ops& ops,
           int64_t max_rows);
 
-  // Runs layers below first_shared for all rows and the rest for the wanted ones: exact, because
-  // the rest writes no keys. Returns the normed rows, [wanted, hidden]; valid until the next step.
-  // after_layer is called after each layer and may throw to end the step: no later step sees it.
+  // Runs all rows until the last layer with keys of its own has stored them, and from there on the
+  // wanted ones alone: exact, because nothing that follows reads the others. Returns the normed
+  // rows, [wanted, hidden]; valid until the next step. after_layer is called after each layer and
+  // may throw to end the step: no later step sees it.
   Tensor forward(const DecoderStep& step, const std::function<void()>& after_layer);
 
  private:
@@ -55,7 +56,8 @@ class Decoder {
 
   // decoder_layer.cc
   void run_layer(int index, const DecoderStep& step);
-  void attention(int index, const DecoderStep& step);
+  void store_keys(int index, const DecoderStep& step, bool is_with_queries);
+  void attention(int index, const DecoderStep& step, bool has_queries);
   void mlp(int index);
   void mixture(const LayerPlan& layer, const LayerWeights& w);
   void per_layer_branch(int index);
@@ -64,7 +66,7 @@ class Decoder {
     return reshape(buffer, {rows_.count, columns});
   }
   RowPlaces places(const DecoderStep& step, bool is_sliding) const;
-  Tensor rope_rows(const Tensor& table, int kind, int64_t pairs) const;
+  Tensor rope_rows(const Tensor& table, int layer) const;
 
   const ModelPlan& plan_;
   const ModelWeights& weights_;

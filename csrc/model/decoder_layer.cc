@@ -6,7 +6,17 @@ namespace cabochon {
 void Decoder::run_layer(int index, const DecoderStep& step) {
   const LayerPlan& layer = plan_.layers[static_cast<size_t>(index)];
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
-  attention(index, step);
+  ops_.rms_norm({.out = rows_of(scratch_.normed, plan_.hidden),
+                 .x = rows_of(scratch_.residual, plan_.hidden),
+                 .weight = w.norm_before_attention,
+                 .epsilon = plan_.norm_epsilon});
+  // The last layer with keys of its own computes them for all rows, and nothing else for rows that
+  // nobody wants: no later layer reads what those would become.
+  const bool is_last_owner = index + 1 == plan_.first_shared;
+  if (plan_.owns_kv(index)) store_keys(index, step, !is_last_owner);
+  if (is_last_owner) keep_wanted(step);
+  if (rows_.count == 0) return;
+  attention(index, step, plan_.owns_kv(index) && !is_last_owner);
   mlp(index);
   if (layer.per_layer_input > 0) per_layer_branch(index);
   if (!w.scalar.empty()) ops_.scale(rows_of(scratch_.residual, plan_.hidden), *w.scalar.floats());
@@ -20,57 +30,60 @@ void Decoder::add_normed(const Tensor& branch, const Tensor& weight) {
                      .epsilon = plan_.norm_epsilon});
 }
 
-void Decoder::attention(int index, const DecoderStep& step) {
+// Keys and values of the normed rows into the cache; with the queries, since they read the same x.
+void Decoder::store_keys(int index, const DecoderStep& step, bool is_with_queries) {
   const LayerPlan& layer = plan_.layers[static_cast<size_t>(index)];
   const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
-  const int64_t tokens = rows_.count, head_dim = layer.head_dim, pairs = layer.rope_pairs;
-  const int64_t query_width = layer.heads * head_dim, kv_width = layer.kv_heads * head_dim;
+  const int64_t tokens = rows_.count, head_dim = layer.head_dim;
   const float epsilon = plan_.norm_epsilon;
-  const int kind = rope_of_layer_[static_cast<size_t>(index)];
-  const Tensor cos = rope_rows(scratch_.cos, kind, pairs);
-  const Tensor sin = rope_rows(scratch_.sin, kind, pairs);
-  const RowPlaces where = places(step, layer.window > 0);
+  const Tensor query_rows = rows_of(scratch_.queries, layer.heads * head_dim);
+  const Tensor key_rows = rows_of(scratch_.keys, layer.kv_heads * head_dim);
+  const Tensor value_rows = rows_of(scratch_.values, layer.kv_heads * head_dim);
+  ProjectArgs::Part parts[3];
+  size_t count = 0;
+  parts[count++] = {key_rows, w.key};
+  if (!layer.values_from_keys) parts[count++] = {value_rows, w.value};
+  if (is_with_queries) parts[count++] = {query_rows, w.query};
+  ops_.project(
+      {.x = rows_of(scratch_.normed, plan_.hidden), .parts = std::span(parts).first(count)});
 
-  const Tensor a = rows_of(scratch_.normed, plan_.hidden);
-  ops_.rms_norm({.out = a,
-                 .x = rows_of(scratch_.residual, plan_.hidden),
-                 .weight = w.norm_before_attention,
-                 .epsilon = epsilon});
-
-  const Tensor query_rows = rows_of(scratch_.queries, query_width);
-  const Tensor queries = reshape(query_rows, {tokens, layer.heads, head_dim});
-  const Tensor key_rows = rows_of(scratch_.keys, kv_width);
-  const Tensor value_rows = rows_of(scratch_.values, kv_width);
-  const ProjectArgs::Part parts[] = {
-      {query_rows, w.query}, {key_rows, w.key}, {value_rows, w.value}};
-  const size_t parts_here = !plan_.owns_kv(index) ? 1 : layer.values_from_keys ? 2 : 3;
-  ops_.project({.x = a, .parts = std::span(parts).first(parts_here)});
-  ops_.rms_norm({.out = queries, .x = queries, .weight = w.query_norm, .epsilon = epsilon});
-  ops_.rope({.x = queries, .cos = cos, .sin = sin});
-
-  if (plan_.owns_kv(index)) {
-    const Tensor keys = reshape(key_rows, {tokens, layer.kv_heads, head_dim});
-    const Tensor values = reshape(value_rows, {tokens, layer.kv_heads, head_dim});
-    // Values from keys are those of the raw projection: before the key's norm and rope.
-    if (layer.value_norm) {
-      ops_.rms_norm({.out = values,
-                     .x = layer.values_from_keys ? keys : values,
-                     .weight = {},
-                     .epsilon = epsilon});
-    }
-    ops_.rms_norm({.out = keys, .x = keys, .weight = w.key_norm, .epsilon = epsilon});
-    ops_.rope({.x = keys, .cos = cos, .sin = sin});
-    ops_.store_kv({.kv = step.kv[static_cast<size_t>(index)],
-                   .keys = keys,
-                   .values = values,
-                   .places = where});
+  const Tensor keys = reshape(key_rows, {tokens, layer.kv_heads, head_dim});
+  const Tensor values = reshape(value_rows, {tokens, layer.kv_heads, head_dim});
+  // Values from keys are those of the raw projection: before the key's norm and rope.
+  if (layer.value_norm) {
+    ops_.rms_norm({.out = values,
+                   .x = layer.values_from_keys ? keys : values,
+                   .weight = {},
+                   .epsilon = epsilon});
   }
+  ops_.rms_norm({.out = keys, .x = keys, .weight = w.key_norm, .epsilon = epsilon});
+  ops_.rope(
+      {.x = keys, .cos = rope_rows(scratch_.cos, index), .sin = rope_rows(scratch_.sin, index)});
+  ops_.store_kv({.kv = step.kv[static_cast<size_t>(index)],
+                 .keys = keys,
+                 .values = values,
+                 .places = places(step, layer.window > 0)});
+}
 
-  const Tensor attended = rows_of(scratch_.attended, query_width);
+void Decoder::attention(int index, const DecoderStep& step, bool has_queries) {
+  const LayerPlan& layer = plan_.layers[static_cast<size_t>(index)];
+  const LayerWeights& w = weights_.layers[static_cast<size_t>(index)];
+  const int64_t tokens = rows_.count, head_dim = layer.head_dim;
+  const Tensor query_rows = rows_of(scratch_.queries, layer.heads * head_dim);
+  const Tensor queries = reshape(query_rows, {tokens, layer.heads, head_dim});
+  if (!has_queries) {
+    ops_.matmul(
+        {.out = query_rows, .x = rows_of(scratch_.normed, plan_.hidden), .weight = w.query});
+  }
+  ops_.rms_norm(
+      {.out = queries, .x = queries, .weight = w.query_norm, .epsilon = plan_.norm_epsilon});
+  ops_.rope(
+      {.x = queries, .cos = rope_rows(scratch_.cos, index), .sin = rope_rows(scratch_.sin, index)});
+  const Tensor attended = rows_of(scratch_.attended, layer.heads * head_dim);
   ops_.attention({.out = reshape(attended, {tokens, layer.heads, head_dim}),
                   .queries = queries,
                   .kv = step.kv[static_cast<size_t>(layer.kv_source)],
-                  .places = where,
+                  .places = places(step, layer.window > 0),
                   .window = layer.window,
                   .scale = layer.score_scale});
   const Tensor branch = rows_of(scratch_.branch, plan_.hidden);

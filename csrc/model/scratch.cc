@@ -25,7 +25,7 @@ std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
     pairs = std::max<int64_t>(pairs, layer.rope_pairs);
   }
   const int64_t hidden = plan.hidden, width = plan.layers[0].per_layer_input;
-  const int64_t early = width * plan.first_shared, all = plan.per_layer_width();
+  const int64_t early = width * (plan.first_shared - 1), all = plan.per_layer_width();
   const int64_t expert_rows = experts > 0 ? rows : 0;
   const Dtype f32 = Dtype::kF32;
   return {{&Scratch::residual, f32, {rows, hidden}},

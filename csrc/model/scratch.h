@@ -23,7 +23,8 @@ struct Scratch {
   Tensor attended;   // as queries
   Tensor gate, up;   // [rows, ffn]
   Tensor stored;     // [rows, layers * width] in the table's type: rows of the per-layer table
-  Tensor early;      // [rows, first_shared * width]: per-layer inputs of layers below first_shared
+  Tensor early;      // [rows, (first_shared - 1) * width]: per-layer inputs of the layers that run
+                     // for all rows
   Tensor late;       // [rows, the rest]: those of the rows that go on
   Tensor per_layer;  // [rows, width]
   Tensor experts_out;       // [rows, hidden]
