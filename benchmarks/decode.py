@@ -82,6 +82,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64, help="tokens written a run, 2 or more")
     parser.add_argument("--runs", type=int, default=7, help="steady ones make the median")
     parser.add_argument("--threads", type=int, help="default: the library's")
+    parser.add_argument("--weights", default="auto", choices=["auto", "int8", "int4"])
     parser.add_argument("--kv", default="auto", choices=["auto", "f32", "bf16"])
     parser.add_argument("--save", action="store_true", help="add the lines to benchmarks/results")
     arguments = parser.parse_args()
@@ -91,6 +92,7 @@ def main() -> None:
     with Peak() as memory:
         model = cabochon.load(
             arguments.folder,
+            weights=arguments.weights,
             kv=arguments.kv,
             threads=arguments.threads,
             context=arguments.prompt + arguments.tokens,
