@@ -39,7 +39,7 @@ IMPORTERS = {
     "tqdm": {"display"},
     "tokenizers": {"tokenizer"},
     "jinja2": {"chat/template"},
-    "huggingface_hub": {"checkpoint"},
+    "huggingface_hub": {"hub"},
 }
 # "Public names of cabochon", as far as they exist; the others of that list are to come.
 PUBLIC = {

@@ -1,29 +1,25 @@
-"""Finds a checkpoint's folder, and reads the headers of its safetensors files as hostile input.
+"""Reads the headers of a checkpoint's safetensors files, and its JSON files, as hostile input.
 
 What a tensor means is not known here, and no weight is read: the result is a table of names, types,
-shapes and byte ranges that the core checks a second time against the files. Nothing is written but
-a download into the hub's own cache, and nothing is executed: pickle is never opened.
+shapes and byte ranges that the core checks a second time against the files. Nothing is written and
+nothing is executed: pickle is never opened.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
 import json
 import math
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .display import Bar
-from .errors import CheckpointError, DeviceError, InvalidArgument, MissingExtra
+from .errors import CheckpointError
 
 HEADER_BYTES = 8 * 2**20  # stricter than the format, which allows 100,000,000
 INDEX_BYTES = 16 * 2**20
@@ -54,10 +50,10 @@ DTYPE_BITS = {
     **dict.fromkeys(("C64", "F64", "I64", "U64"), 64),
 }
 
-_SINGLE = "model.safetensors"
-_INDEX = "model.safetensors.index.json"
-_TEXT_FILES = ("tokenizer.json", "config.json")  # what a model cannot do without, beside weights
-_EXTRA_FILES = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja")
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TEXT_FILES = ("tokenizer.json", "config.json")  # what a model cannot do without, beside weights
+EXTRA_FILES = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl")
 
 _ENTRY_KEYS = ("dtype", "shape", "data_offsets")
@@ -76,225 +72,9 @@ class Shards:
     entries: tuple[Entry, ...]
 
 
-# ------------------------------------------------------------------------------------------------
-# Finding
-
-
-def find(
-    path_or_id: str | os.PathLike[str],
-    *,
-    revision: str | None = None,
-    progress: bool | Callable[..., object] | None = None,
-) -> Path:
-    """The folder of a checkpoint.
-
-    Args:
-        path_or_id: an existing folder; else a hub id such as "google/gemma-4-E2B-it", looked up in
-            the local hub cache (HF_HUB_CACHE, HF_HOME) and only then downloaded.
-        revision: hub branch, tag or commit; None is "main".
-        progress: as `load` takes it.
-
-    Raises:
-        CheckpointError: there is no such folder or repository, or it has no safetensors.
-        DeviceError: the network or the disk failed.
-        InvalidArgument: a revision that is no revision, or one given with a folder.
-        MissingExtra: it must be downloaded and huggingface_hub is not there.
-    """
-    path = Path(path_or_id)
-    if path.is_dir():
-        if revision is not None:
-            raise InvalidArgument(
-                f"revision is {revision!r}, but {path} is a folder: revisions belong to hub ids",
-                argument="revision",
-            )
-        return path
-    name = os.fspath(path_or_id)
-    if os.path.lexists(path):
-        raise CheckpointError(f"{path}: is no folder. {_advice([path.name])}", file=str(path))
-    if not isinstance(path_or_id, str) or not re.fullmatch(
-        r"(?!.*(?:--|\.\.))\w[\w.-]{0,94}/\w[\w.-]{0,94}", path_or_id, re.ASCII
-    ):
-        raise CheckpointError(
-            f"{name}: no such folder, and no hub id either (organisation/name). Is the path right? "
-            f"The working directory is {Path.cwd()}",
-            file=name,
-        )
-    if revision is not None and not re.fullmatch(r"(?!.*\.\.)\w[\w./-]{0,199}", revision, re.ASCII):
-        raise InvalidArgument(
-            f"revision is {revision!r}, expected a branch, a tag or a commit", argument="revision"
-        )
-    cached = _find_cached(name, revision or "main")
-    if cached is not None and not (missing := _missing_files(cached)):
-        return cached
-    try:
-        return _download(name, revision or "main", progress)
-    except (CheckpointError, DeviceError, MissingExtra) as error:
-        if cached is None:
-            raise
-        raise CheckpointError(
-            f"{name}: the copy in the hub cache lacks {', '.join(missing)} ({cached}), and "
-            f"completing it failed: {error}",
-            file=str(cached),
-        ) from error
-
-
-def _hub_cache() -> Path:
-    """Where huggingface_hub keeps its downloads; read from the environment each time."""
-    home = os.environ.get("XDG_CACHE_HOME", os.path.join("~", ".cache"))
-    home = os.environ.get("HF_HOME", os.path.join(home, "huggingface"))
-    cache = os.environ.get("HUGGINGFACE_HUB_CACHE", os.path.join(home, "hub"))
-    cache = os.environ.get("HF_HUB_CACHE", cache)
-    return Path(os.path.expandvars(os.path.expanduser(cache)))
-
-
-def _find_cached(repository: str, revision: str) -> Path | None:
-    root = _hub_cache() / f"models--{repository.replace('/', '--')}"
-    commit = revision
-    with suppress(OSError, ValueError):  # no such branch or tag here: it may be a commit itself
-        commit = (root / "refs" / revision).read_text(encoding="ascii").strip()
-    if not re.fullmatch(r"[0-9a-f]{40}", commit):
-        return None
-    folder = root / "snapshots" / commit
-    return folder if folder.is_dir() else None
-
-
-def _missing_files(folder: Path) -> list[str]:
-    """What a download that stopped half way has left out."""
-    missing = [name for name in _TEXT_FILES if not (folder / name).exists()]
-    try:
-        lead = _lead_file(os.listdir(folder), folder.name)
-    except CheckpointError:
-        return [*missing, _SINGLE]
-    if lead == _INDEX:
-        shards = sorted(set(_read_index(folder).values()))
-        return missing + [name for name in shards if not (folder / name).exists()]
-    return missing + ([] if (folder / lead).exists() else [lead])
-
-
-class _ByteCount:
-    """What huggingface_hub takes in place of a tqdm class: counts bytes of one file."""
-
-    def __init__(self, *_: Any, **options: Any) -> None:
-        self.total = options.get("total")
-        self.n = 0
-        self.update(options.get("initial"))
-
-    def report(self, count: int) -> None:
-        raise NotImplementedError
-
-    def update(self, count: float | None = 1) -> None:
-        self.n += int(count or 0)
-        self.report(self.n)
-
-    def _nothing(self, *_: Any, **__: Any) -> None:
-        pass
-
-    # update_transfer gets bytes on the wire, update those that arrive in the file.
-    update_transfer = set_postfix_str = set_transfer_postfix_str = refresh = close = _nothing
-
-    def __enter__(self) -> _ByteCount:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-
-def _download(
-    repository: str, revision: str, progress: bool | Callable[..., object] | None
-) -> Path:
-    try:
-        hub: Any = importlib.import_module("huggingface_hub")
-    except ImportError as error:
-        raise MissingExtra(
-            f"{repository}: not in the hub cache ({_hub_cache()}), and to download it "
-            "huggingface_hub is needed: pip install 'cabochon[hub]'",
-            extra="hub",
-        ) from error
-    if "tqdm_class" not in inspect.signature(hub.hf_hub_download).parameters:
-        raise MissingExtra(
-            f"{repository}: huggingface_hub is {hub.__version__}, expected 1.5 or newer: "
-            "pip install --upgrade 'cabochon[hub]'",
-            extra="hub",
-        )
-    errors: Any = importlib.import_module("huggingface_hub.errors")
-    place = f"{importlib.import_module('huggingface_hub.constants').ENDPOINT}/{repository}"
-    try:
-        return _download_files(hub, repository, revision, progress)
-    except errors.GatedRepoError as error:
-        raise CheckpointError(
-            f"{repository}: the hub asks you to accept the model's terms first. Do so at {place}, "
-            "then log in (`hf auth login`, or the variable HF_TOKEN)",
-            file=repository,
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise CheckpointError(
-            f"{repository}: the hub has no revision {revision!r} of it: see {place}/tree/main",
-            file=repository,
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise CheckpointError(
-            f"{repository}: no such folder here, and no such repository on the hub. Is the name "
-            "right? A private one needs `hf auth login` or HF_TOKEN",
-            file=repository,
-        ) from error
-    except errors.OfflineModeIsEnabled as error:
-        raise CheckpointError(
-            f"{repository}: not in the hub cache ({_hub_cache()}), and HF_HUB_OFFLINE forbids a "
-            "download. Unset it, or fetch the files elsewhere and give their folder",
-            file=repository,
-        ) from error
-    except (OSError, errors.HTTPError, errors.EntryNotFoundError) as error:
-        raise DeviceError(
-            f"{repository}: the download from the hub into {_hub_cache()} failed: "
-            f"{type(error).__name__}: {error}. What has arrived is kept: the next call goes on"
-        ) from error
-
-
-def _download_files(
-    hub: Any, repository: str, revision: str, progress: bool | Callable[..., object] | None
-) -> Path:
-    info = hub.HfApi().model_info(repository, revision=revision, files_metadata=True)
-    sizes = {file.rfilename: file.size or 0 for file in info.siblings}
-    lead = _lead_file(sizes, repository)
-    if "config.json" not in sizes:
-        raise CheckpointError(
-            f"{repository}: has no config.json on the hub: is it a Hugging Face checkpoint?",
-            file="config.json",
-        )
-    # config.json comes last and by the revision's name: only then does the cache know the name, so
-    # a download that stops before leaves nothing that looks whole.
-    names = [lead, *(name for name in (*_EXTRA_FILES, *_TEXT_FILES) if name in sizes)]
-    done, total = 0, sum(sizes[name] for name in names)
-    with Bar("download", "B", progress, total) as bar:
-
-        class Count(_ByteCount):
-            def report(self, count: int) -> None:
-                bar.update(done + count, total)
-
-        while names:
-            name = names.pop(0)
-            found = hub.hf_hub_download(
-                repository,
-                name,
-                revision=revision if not names else info.sha,
-                cache_dir=str(_hub_cache()),
-                tqdm_class=Count,
-            )
-            done += sizes[name]
-            bar.update(done, total)
-            if name == _INDEX:
-                shards = sorted(set(_read_index(Path(found).parent).values()))
-                absent = [shard for shard in shards if shard not in sizes]
-                if absent:
-                    raise _file_error(_INDEX, f"names {absent[0]}, which {repository} lacks")
-                names[:0] = shards
-                total += sum(sizes[shard] for shard in shards)
-    return Path(found).parent
-
-
-def _lead_file(names: Collection[str], where: str) -> str:
+def lead_file(names: Collection[str], where: str) -> str:
     """The file that leads to the weights: a safetensors file or an index of several."""
-    for name in (_SINGLE, _INDEX):
+    for name in (SINGLE, INDEX):
         if name in names:
             return name
     found = sorted(name for name in names if name.endswith(".safetensors") and "/" not in name)
@@ -302,14 +82,14 @@ def _lead_file(names: Collection[str], where: str) -> str:
         return found[0]
     if found:
         raise CheckpointError(
-            f"{where}: has {len(found)} safetensors files ({found[0]}, ...) and no {_INDEX}, "
+            f"{where}: has {len(found)} safetensors files ({found[0]}, ...) and no {INDEX}, "
             "expected one file, or an index: is the download complete?",
-            file=_INDEX,
+            file=INDEX,
         )
-    raise CheckpointError(f"{where}: has no safetensors file. {_advice(names)}", file=_SINGLE)
+    raise CheckpointError(f"{where}: has no safetensors file. {advice(names)}", file=SINGLE)
 
 
-def _advice(names: Iterable[str]) -> str:
+def advice(names: Iterable[str]) -> str:
     for name in sorted(names):
         if name.endswith(_PICKLES):
             return (
@@ -325,7 +105,7 @@ def _advice(names: Iterable[str]) -> str:
             return f"Give the folder that holds {name}, with its config.json and tokenizer.json"
     return (
         "A checkpoint is a folder with config.json, tokenizer.json and model.safetensors, or "
-        f"several such files and {_INDEX}"
+        f"several such files and {INDEX}"
     )
 
 
@@ -340,8 +120,8 @@ def read_shards(folder: Path) -> Shards:
         CheckpointError: no safetensors, or a file that is cut, damaged or made to harm; `file` and
             `tensor` say where.
     """
-    lead = _lead_file(_names_in(folder), str(folder))
-    index = _read_index(folder) if lead == _INDEX else None
+    lead = lead_file(_names_in(folder), str(folder))
+    index = read_index(folder) if lead == INDEX else None
     names = [lead] if index is None else sorted(set(index.values()))
 
     paths, sizes, hashes = [], [], []
@@ -360,7 +140,7 @@ def read_shards(folder: Path) -> Shards:
                 raise _tensor_error(
                     name,
                     tensor,
-                    f"is in this file, but {_INDEX} "
+                    f"is in this file, but {INDEX} "
                     + (f"has it in {index[tensor]}" if tensor in index else "does not name it"),
                 )
             shard_of[tensor] = name
@@ -372,7 +152,7 @@ def read_shards(folder: Path) -> Shards:
             )
     for tensor, name in (index or {}).items():
         if tensor not in shard_of:
-            raise _tensor_error(name, tensor, f"is not in this file, but {_INDEX} says so")
+            raise _tensor_error(name, tensor, f"is not in this file, but {INDEX} says so")
     return Shards(
         paths=tuple(paths),
         sizes=tuple(sizes),
@@ -396,9 +176,9 @@ def read_json(path: Path, *, limit_bytes: int = JSON_BYTES) -> dict[str, Any]:
                 inner += item.values() if isinstance(item, dict) else item
         levels = inner
     if any(isinstance(item, (dict, list)) for item in levels):
-        raise _file_error(path.name, f"nests deeper than {JSON_DEPTH} levels")
+        raise file_error(path.name, f"nests deeper than {JSON_DEPTH} levels")
     if not isinstance(value, dict):
-        raise _file_error(path.name, f"is a JSON {type(value).__name__}, expected an object")
+        raise file_error(path.name, f"is a JSON {type(value).__name__}, expected an object")
     return value
 
 
@@ -410,39 +190,39 @@ def fingerprint(folder: Path, shards: Shards) -> str:
     whole = hashlib.sha256()
     for path, size, sha256 in zip(shards.paths, shards.sizes, shards.header_sha256, strict=True):
         whole.update(f"{Path(path).name}\n{size}\n{sha256}\n".encode())
-    for name in _TEXT_FILES:
+    for name in TEXT_FILES:
         if (folder / name).exists():
             data = read_small(folder / name, 128 * 2**20)
             whole.update(f"{name}\n{len(data)}\n{hashlib.sha256(data).hexdigest()}\n".encode())
     return whole.hexdigest()
 
 
-def _read_index(folder: Path) -> dict[str, str]:
+def read_index(folder: Path) -> dict[str, str]:
     """Tensor name to file name, all of them plain names in the folder."""
-    data = read_small(folder / _INDEX, INDEX_BYTES)
-    _check_marks(data, _INDEX_MARKS, _INDEX)
-    index = _parse(data, _INDEX)
+    data = read_small(folder / INDEX, INDEX_BYTES)
+    _check_marks(data, _INDEX_MARKS, INDEX)
+    index = _parse(data, INDEX)
     names = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(names, dict) or not names:
         raise CheckpointError(
-            f"{_INDEX}: weight_map is missing or empty, expected the file of every tensor",
-            file=_INDEX,
+            f"{INDEX}: weight_map is missing or empty, expected the file of every tensor",
+            file=INDEX,
             key="weight_map",
         )
     for tensor, name in names.items():
         plain = isinstance(name, str) and not re.search(r"[/\\\0]", name)
         if not plain or not name.endswith(".safetensors") or name.startswith("."):
             raise CheckpointError(
-                f"{_INDEX}: weight_map has {_shown(name)} for {_shown(tensor)}, expected the plain "
+                f"{INDEX}: weight_map has {_shown(name)} for {_shown(tensor)}, expected the plain "
                 "name of a .safetensors file beside it",
-                file=_INDEX,
+                file=INDEX,
                 tensor=tensor,
                 key="weight_map",
             )
     count = len(set(names.values()))
     if count > SHARDS:
         raise CheckpointError(
-            f"{_INDEX}: names {count:,} files, expected at most {SHARDS:,}", file=_INDEX
+            f"{INDEX}: names {count:,} files, expected at most {SHARDS:,}", file=INDEX
         )
     return names
 
@@ -457,33 +237,33 @@ def _read_header(path: Path, shard: int) -> tuple[list[Entry], int, str]:
     with _open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size < 8:
-            raise _file_error(name, f"has {size} bytes, expected at least 8: the header's length")
+            raise file_error(name, f"has {size} bytes, expected at least 8: the header's length")
         length_bytes = file.read(8)
         length = int.from_bytes(length_bytes, "little")
         if not 2 <= length <= HEADER_BYTES:
-            raise _file_error(
+            raise file_error(
                 name, f"header is {length:,} bytes long, expected 2 to {HEADER_BYTES:,}"
             )
         if length > size - 8:
-            raise _file_error(
+            raise file_error(
                 name,
                 f"header is {length:,} bytes long, but the file has {size - 8:,} after its length. "
                 "The file is truncated or still being downloaded",
             )
         data = file.read(length)
     if len(data) != length:
-        raise _file_error(name, f"header is {length:,} bytes long, but {len(data):,} could be read")
+        raise file_error(name, f"header is {length:,} bytes long, but {len(data):,} could be read")
     sha256 = hashlib.sha256(length_bytes + data).hexdigest()
     data = data.rstrip(b" ")
     if data[:1] != b"{" or data[-1:] != b"}":
-        raise _file_error(
+        raise file_error(
             name,
             f"header begins with {data[:4]!r} and ends with {data[-4:]!r}, expected {{ and }}, "
             "and after that nothing but spaces",
         )
     _check_marks(data, _HEADER_MARKS, name)
     if not data.isascii() and length > _NOT_ASCII_BYTES:
-        raise _file_error(
+        raise file_error(
             name,
             f"header is {length:,} bytes long and not all ASCII, expected at most "
             f"{_NOT_ASCII_BYTES:,} then",
@@ -491,7 +271,7 @@ def _read_header(path: Path, shard: int) -> tuple[list[Entry], int, str]:
     header = _parse(data, name, "header ")
     count = len(header) - ("__metadata__" in header)
     if count > TENSORS_PER_FILE:
-        raise _file_error(name, f"has {count:,} tensors, expected at most {TENSORS_PER_FILE:,}")
+        raise file_error(name, f"has {count:,} tensors, expected at most {TENSORS_PER_FILE:,}")
     _check_metadata(header.pop("__metadata__", None), name)
     return _check_entries(header, name, shard, 8 + length, size), size, sha256
 
@@ -500,7 +280,7 @@ def _check_marks(data: bytes, limits: dict[str, int], name: str) -> None:
     for mark, limit in limits.items():
         count = data.count(mark.encode())
         if count > limit:
-            raise _file_error(
+            raise file_error(
                 name, f"has {count:,} characters {mark} in its JSON, expected at most {limit:,}"
             )
 
@@ -585,7 +365,7 @@ def _check_entries(
             )
         covered, before = end, f"tensor {_printable(tensor)}"
     if covered != data_bytes:
-        raise _file_error(
+        raise file_error(
             name,
             f"the tensors end at byte {covered:,}, but the data section has {data_bytes:,}: "
             "what are the bytes after the last tensor?",
@@ -677,25 +457,25 @@ def _open_regular(path: Path) -> Any:
         mode = os.stat(path).st_mode
     except FileNotFoundError as error:
         what = "is a link to nothing" if path.is_symlink() else "is missing"
-        raise _file_error(
+        raise file_error(
             path.name, f"{what} in {path.parent}: is the download complete?"
         ) from error
     except OSError as error:
-        raise _file_error(path.name, f"cannot be examined: {error.strerror}") from error
+        raise file_error(path.name, f"cannot be examined: {error.strerror}") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no regular file (a device, socket or FIFO)"
-        raise _file_error(path.name, f"is {kind}, expected a file")
+        raise file_error(path.name, f"is {kind}, expected a file")
     repository = path.parent.parent.parent
     if path.parent.parent.name == "snapshots" and repository.name.startswith("models--"):
         target = path.resolve()
         if not target.is_relative_to(repository.resolve()):
-            raise _file_error(
+            raise file_error(
                 path.name, f"leads to {target}, outside of its repository {repository}"
             )
     try:
         return open(path, "rb", buffering=0, opener=_open_without_blocking)
     except OSError as error:
-        raise _file_error(path.name, f"cannot be opened: {error.strerror}") from error
+        raise file_error(path.name, f"cannot be opened: {error.strerror}") from error
 
 
 def _open_without_blocking(path: str, flags: int) -> int:
@@ -706,14 +486,14 @@ def read_small(path: Path, limit_bytes: int) -> bytes:
     with _open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > limit_bytes:
-            raise _file_error(path.name, f"has {size:,} bytes, expected at most {limit_bytes:,}")
+            raise file_error(path.name, f"has {size:,} bytes, expected at most {limit_bytes:,}")
         data: bytes = file.read(limit_bytes + 1)
     if len(data) != size:
-        raise _file_error(path.name, f"has {size:,} bytes, but {len(data):,} were read")
+        raise file_error(path.name, f"has {size:,} bytes, but {len(data):,} were read")
     return data
 
 
-def _file_error(name: str, what: str) -> CheckpointError:
+def file_error(name: str, what: str) -> CheckpointError:
     return CheckpointError(f"{name}: {what}", file=name)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from . import _core
 from .chat.template import ChatTemplate, load_template
-from .checkpoint import Shards, find, fingerprint, read_json, read_shards
+from .checkpoint import Shards, fingerprint, read_json, read_shards
 from .config import GenerationConfig, ModelConfig, read_config, read_generation_config
 from .display import Bar
 from .errors import CheckpointError, Unsupported
+from .hub import find
 from .model import Model, Parts
 from .options import (
     DefaultContext,

