@@ -23,7 +23,7 @@ from typing import Any
 PROMPT = list(range(5, 21))  # 16 tokens
 
 
-def load_once(folder: Path, threads: int | None) -> dict[str, Any]:
+def load_once(folder: Path, threads: int | None, weights: str) -> dict[str, Any]:
     """Runs in a fresh process."""
     start = time.perf_counter()
     import cabochon
@@ -35,7 +35,10 @@ def load_once(folder: Path, threads: int | None) -> dict[str, Any]:
     from process_memory import Peak
 
     begin = time.perf_counter()
-    with Peak() as memory, cabochon.load(folder, threads=threads, progress=False) as model:
+    with (
+        Peak() as memory,
+        cabochon.load(folder, threads=threads, weights=weights, progress=False) as model,
+    ):
         loaded = time.perf_counter()
         model.generate(PROMPT, max_tokens=1, temperature=0, ignore_stops=True, progress=False)
         first = time.perf_counter()
@@ -68,17 +71,19 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--threads", type=int, help="default: the library's")
+    parser.add_argument("--weights", default="auto", choices=["auto", "int8", "int4"])
     parser.add_argument("--cold", action="store_true", help="files not in the page cache")
     parser.add_argument("--save", action="store_true", help="add the line to benchmarks/results")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        print(json.dumps(load_once(arguments.folder, arguments.threads)))
+        print(json.dumps(load_once(arguments.folder, arguments.threads, arguments.weights)))
         return
 
     import report
 
     command = [sys.executable, __file__, str(arguments.folder), "--one"]
+    command += ["--weights", arguments.weights]
     if arguments.threads is not None:
         command += ["--threads", str(arguments.threads)]
     records = []

@@ -175,7 +175,7 @@ _KEYS: dict[str, _Key] = {
     "bos_token_id": _row(int, 0, _IDS, 2, null=True, use="first token of a prompt"),
     "pad_token_id": _row(int, 0, _IDS, 0, null=True, use="padding"),
 
-    # Another value would change what is computed, and is not implemented.
+    # What no published model has another value of: another one is refused by its key.
     "hidden_activation": _row(("gelu_pytorch_tanh",), 0, 0, "gelu_pytorch_tanh", use="of the MLP"),
     "attention_bias": _row((False,), 0, 0, False, use="of the attention's projections"),
     "attn_logit_softcapping": _row((None,), 0, 0, _NO, _NO, _NIL, use="softcap of the scores"),

@@ -203,13 +203,48 @@ def test_a_bias_that_bans_every_token_is_an_error_of_the_argument(demo_folder):
             model.generate([3, 4], max_tokens=1, logit_bias=bans)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads and sets MXCSR through glibc")
 def test_loading_does_not_depend_on_the_floating_point_mode_of_the_host(tmp_path):
-    folder = tiny.write(tmp_path, "gemma3", dtype="f16")
+    config = tiny.MODELS["gemma3"].config
+    tensors = tiny.make_tensors(config, seed=16, dtype="f16")
+    name = next(n for n in tensors if n.endswith("embed_tokens.weight"))
+    # Subnormal halves: widening multiplies them, and with denormals flushed they would become 0.
+    tensors[name] = np.full(tensors[name].shape, 0x0155, np.uint16).view(np.float16)
+    folder = tiny.write_files(tmp_path, config, tensors)
     with cabochon.load(folder) as model:
         expected = model.logits([3, 4, 5])
 
     flushed = testing.with_flushing(lambda: cabochon.load(folder))
 
+    assert expected.any()
     with flushed as model:
         np.testing.assert_array_equal(model.logits([3, 4, 5]), expected)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("temperature", -1.0), ("temperature", float("nan")), ("top_k", -5), ("top_p", 1.5),
+        ("min_p", float("nan")), ("repetition_penalty", -1.0), ("repetition_penalty", 0.0),
+        ("bias_values", np.array([np.nan], np.float32)),
+    ],
+)  # fmt: skip
+def test_the_core_checks_sampling_options_itself(option, value):
+    options = dict(
+        temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0, seed=0,
+        banned=np.empty(0, np.int32), bias_ids=np.zeros(1, np.int32),
+        bias_values=np.zeros(1, np.float32),
+    )  # fmt: skip
+    _core.SamplingArgs(**options)
+
+    with pytest.raises(InvalidArgument):
+        _core.SamplingArgs(**(options | {option: value}))
+
+
+def test_a_position_that_no_sequence_can_have_is_refused_at_once(demo_folder):
+    with cabochon.load(demo_folder) as model:
+        pages = np.arange(4, dtype=np.int32)
+        with pytest.raises(InvalidArgument, match="position 9223372036854775807"):
+            model._parts.engine.step(
+                np.array([3], np.int32), np.array([[0, 1, 2**63 - 1]]), [pages], [pages],
+                np.empty((0, 3), np.int32), [None], [None],
+            )  # fmt: skip

@@ -641,3 +641,18 @@ class TestGenerationConfig:
             read_generation_config({key: value})
 
         assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("head_dim", 2048), ("global_head_dim", 2048), ("hidden_size_per_layer_input", 8192)],
+)
+def test_a_size_that_the_core_would_refuse_is_refused_here_by_its_key(key, value):
+    config = json.loads((CONFIGS / "gemma-4-E2B.json").read_text())
+    config["text_config"][key] = value
+
+    with pytest.raises(CheckpointError) as caught:
+        read_config(config)
+
+    assert caught.value.key == f"text_config.{key}"
+    assert str(value) in str(caught.value).replace(",", "")
