@@ -21,7 +21,7 @@ constexpr int kHalves = 2;  // a panel is two times 16 rows
 constexpr size_t kLine = 64;
 constexpr size_t kSumColumns = 32;
 constexpr size_t kSegmentSums = kSegment / kSumColumns;
-constexpr size_t kPrefetchBytes = 2304;
+constexpr size_t kPrefetchBytes = 9216;  // 16 units of int4: far enough for 6 tokens
 
 // The tokens of a tile.
 struct Tokens {
