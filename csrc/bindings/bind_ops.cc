@@ -178,12 +178,15 @@ Array<float> attention(const py::array& q, const py::array& k, const py::array& 
     const std::span<const int64_t> all(positions);
     ops.store_kv(
         {.kv = layer, .keys = keys, .values = values, .places = {sequence, all, {&table, 1}}});
+    const int64_t needed = attention_scratch(tokens, queries.shape[1], queries.shape[2]);
+    const Buffer scratch(needed * byte_size(Dtype::kF32));
     ops.attention({.out = result,
                    .queries = queries,
                    .kv = layer,
                    .places = {std::span(sequence).first(last), all.last(last), {&table, 1}},
                    .window = window,
-                   .scale = scale});
+                   .scale = scale,
+                   .scratch = {Dtype::kF32, {needed}, scratch.data()}});
   });
   return out;
 }

@@ -246,29 +246,45 @@ Array<uint16_t> narrow_bf16(const std::string& tier, const Array<float>& x, size
   return out.taken();
 }
 
+// states [queries, 2]: max and sum; visible [queries, 2]: first and last.
 template <class Kv, auto kKernel>
-py::tuple attend(const std::string& tier, State state, const Array<float>& attended,
-                 const Array<float>& query, const Array<Kv>& keys, const Array<Kv>& values,
-                 size_t first, size_t last, float scale, size_t offset) {
-  const size_t head_dim = length(query);
-  require(length(attended) == head_dim && head_dim > 0 && head_dim <= cpu::kMaxHeadDim,
-          "attended and query differ in length");
+py::tuple attend(const std::string& tier, const Array<float>& states, const Array<float>& attended,
+                 const Array<float>& queries, const Array<Kv>& keys, const Array<Kv>& values,
+                 const Array<int64_t>& visible, float scale, size_t offset) {
+  const size_t count = extent(queries, 0), head_dim = extent(queries, 1);
+  require(count > 0 && count <= cpu::kMaxQueries, "expected 1 to kMaxQueries queries");
+  require(head_dim > 0 && head_dim <= cpu::kMaxHeadDim, "expected 1 to kMaxHeadDim columns");
+  require(extent(attended, 0) == count && extent(attended, 1) == head_dim, "attended: wrong shape");
+  require(extent(states, 0) == count && extent(states, 1) == 2, "states: wrong shape");
+  require(extent(visible, 0) == count && extent(visible, 1) == 2, "visible: wrong shape");
   require(extent(keys, 0) == cpu::kKeyBlock && extent(keys, 1) == head_dim, "keys: wrong shape");
   require(extent(values, 0) == cpu::kKeyBlock && extent(values, 1) == head_dim,
           "values: wrong shape");
-  require(first < last && last <= cpu::kKeyBlock, "expected first < last <= 64");
-  Guarded<float> out(attended, offset), queries(query, offset);
+  std::vector<cpu::KeyRange> ranges;
+  std::vector<cpu::SoftmaxState> softmax;
+  for (size_t q = 0; q < count; ++q) {
+    const int64_t first = visible.data()[2 * q], last = visible.data()[2 * q + 1];
+    require(0 <= first && first < last && last <= 64, "expected first < last <= 64");
+    ranges.push_back({static_cast<size_t>(first), static_cast<size_t>(last)});
+    softmax.push_back({states.data()[2 * q], states.data()[2 * q + 1]});
+  }
+  Guarded<float> out(attended, offset), query_rows(queries, offset);
   Guarded<Kv> key_block(keys, offset), value_block(values, offset);
-  cpu::SoftmaxState softmax{state.first, state.second};
-  const cpu::AttentionBlock block{.query = queries.data(),
+  const cpu::AttentionBlock block{.queries = query_rows.data(),
+                                  .visible = ranges.data(),
+                                  .count = count,
                                   .keys = key_block.data(),
                                   .values = value_block.data(),
                                   .head_dim = head_dim,
-                                  .first = first,
-                                  .last = last,
                                   .scale = scale};
-  (cpu::kernels_for(tier).*kKernel)(&softmax, out.data(), &block);
-  return py::make_tuple(State(softmax.max, softmax.sum), out.taken());
+  (cpu::kernels_for(tier).*kKernel)(softmax.data(), out.data(), &block);
+  Array<float> after({count, size_t{2}});
+  for (size_t q = 0; q < count; ++q) {
+    after.mutable_data()[2 * q] = softmax[q].max;
+    after.mutable_data()[2 * q + 1] = softmax[q].sum;
+  }
+  return py::make_tuple(
+      after, out.taken({static_cast<py::ssize_t>(count), static_cast<py::ssize_t>(head_dim)}));
 }
 
 py::tuple merge_attention(const std::string& tier, State state, const Array<float>& attended,
@@ -459,8 +475,8 @@ void bind_testing(py::module_& module) {
   define("widen_bf16", widen_bf16, x);
   define("narrow_bf16", narrow_bf16, x);
   const auto define_attend = [&](const char* name, auto function) {
-    define(name, function, py::arg("state"), py::arg("attended"), py::arg("query"), py::arg("keys"),
-           py::arg("values"), py::arg("first"), py::arg("last"), py::arg("scale"));
+    define(name, function, py::arg("states"), py::arg("attended"), py::arg("queries"),
+           py::arg("keys"), py::arg("values"), py::arg("visible"), py::arg("scale"));
   };
   define_attend("attend_f32", attend<float, &cpu::Kernels::attend_f32>);
   define_attend("attend_bf16", attend<uint16_t, &cpu::Kernels::attend_bf16>);

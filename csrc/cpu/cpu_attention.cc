@@ -1,4 +1,8 @@
 // Keys and values into pages, and attention over them.
+//
+// Work is cut into items: some queries of one sequence that share a kv head, and one partition of
+// their keys. All items of a step are alike to the threads, so one token with a long history keeps
+// every thread busy; their results are merged in the order of the keys, whoever computed them.
 #include <algorithm>
 #include <limits>
 
@@ -8,11 +12,44 @@ namespace cabochon::cpu {
 namespace {
 
 constexpr int64_t kPartition = 512;  // keys whose softmax runs alone before it is merged
+constexpr int64_t kMost = static_cast<int64_t>(kMaxQueries);
+static_assert(kMost == kAttentionQueries, "scratch is sized for what a kernel takes at once");
 constexpr int64_t kBlock = static_cast<int64_t>(kKeyBlock);
 static_assert(kBlock == 64, "a page holds one block of keys");
 
 // Bytes of one kv head in a page.
 int64_t head_bytes(const KvLayer& kv) { return kBlock * kv.head_dim * byte_size(kv.dtype); }
+
+// Keys [first, last); none where first >= last.
+struct Keys {
+  int64_t first, last;
+};
+
+// Those of [begin, end) that the query in this row sees.
+Keys keys_seen(const AttentionArgs& args, int64_t row, int64_t begin, int64_t end) {
+  const int64_t next = args.places.positions[static_cast<size_t>(row)] + 1;
+  return {std::max(begin, args.window == 0 ? 0 : next - args.window), std::min(end, next)};
+}
+
+// Those that any query of an item sees: positions ascend by row.
+Keys keys_seen(const AttentionArgs& args, const AttentionItem& item) {
+  return {keys_seen(args, item.row, 0, kMaxPosition).first,
+          keys_seen(args, item.row + item.rows - 1, 0, kMaxPosition).last};
+}
+
+constexpr SoftmaxState kFresh{-std::numeric_limits<float>::infinity(), 0.0f};
+
+// Where an item is computed: its queries side by side, what they attended to, their states.
+struct Slot {
+  float* queries;        // [count, head_dim]
+  float* attended;       // [count, head_dim]
+  SoftmaxState* states;  // [count]
+
+  Slot(float* memory, int64_t count, int64_t head_dim)
+      : queries(memory),
+        attended(memory + count * head_dim),
+        states(reinterpret_cast<SoftmaxState*>(memory + 2 * count * head_dim)) {}
+};
 
 }  // namespace
 
@@ -43,56 +80,155 @@ void CpuOps::compute_store_kv(const StoreKvArgs& args) {
   });
 }
 
-void CpuOps::attend(const AttentionArgs& args, int64_t token, int64_t head) const noexcept {
+// One item, into its slot.
+void CpuOps::attend(const AttentionArgs& args, const AttentionItem& item,
+                    float* memory) const noexcept {
   const KvLayer& kv = args.kv;
-  const auto row = static_cast<size_t>(token);
   const int64_t heads = args.queries.shape[1], head_dim = kv.head_dim;
-  const auto n = static_cast<size_t>(head_dim);
-  const int64_t kv_head = head * kv.kv_heads / heads;
-  const int64_t position = args.places.positions[row];
-  const int64_t first = args.window == 0 ? 0 : std::max<int64_t>(0, position + 1 - args.window);
+  const int64_t count = item.rows * item.heads;
+  const Slot slot(memory, count, head_dim);
+  for (int64_t r = 0; r < item.rows; ++r) {
+    std::copy_n(args.queries.floats() + ((item.row + r) * heads + item.head) * head_dim,
+                item.heads * head_dim, slot.queries + r * item.heads * head_dim);
+  }
+  std::fill_n(slot.attended, count * head_dim, 0.0f);
+  std::fill_n(slot.states, count, kFresh);
+
+  const auto row = static_cast<size_t>(item.row);
   const PageTable& table = args.places.tables[static_cast<size_t>(args.places.sequences[row])];
   const auto attend_block = kv.dtype == Dtype::kBf16 ? kernels_.attend_bf16 : kernels_.attend_f32;
-
-  const SoftmaxState fresh{-std::numeric_limits<float>::infinity(), 0.0f};
-  float* total = args.out.floats() + (token * heads + head) * head_dim;
-  std::fill_n(total, n, 0.0f);
-  SoftmaxState total_state = fresh;
-  // Partitions are cut at absolute positions, so the merge order is that of the positions.
-  for (int64_t begin = first; begin <= position; begin = (begin / kPartition + 1) * kPartition) {
-    const int64_t end = std::min(position + 1, (begin / kPartition + 1) * kPartition);
-    SoftmaxState state = fresh;
-    float part[kMaxHeadDim];
-    std::fill_n(part, n, 0.0f);
-    for (int64_t block = begin / kBlock; block * kBlock < end; ++block) {
-      const std::byte* page = kv.pages + table.page_of(block * kBlock) * kv.page_bytes;
-      const std::byte* keys = page + kv.key_offset + kv_head * head_bytes(kv);
-      const std::byte* values = page + kv.value_offset + kv_head * head_bytes(kv);
-      const AttentionBlock visible{
-          .query = args.queries.floats() + (token * heads + head) * head_dim,
-          .keys = keys,
-          .values = values,
-          .head_dim = n,
-          .first = static_cast<size_t>(std::max(begin, block * kBlock) - block * kBlock),
-          .last = static_cast<size_t>(std::min(end - block * kBlock, kBlock)),
-          .scale = args.scale};
-      attend_block(&state, part, &visible);
+  const int64_t head_offset = item.head * kv.kv_heads / heads * head_bytes(kv);
+  const Keys all = keys_seen(args, item);
+  const int64_t begin = std::max(all.first, item.partition * kPartition);
+  const int64_t end = std::min(all.last, (item.partition + 1) * kPartition);
+  for (int64_t block = begin / kBlock * kBlock; block < end; block += kBlock) {
+    // Positions ascend, so the queries that see some of a block stand side by side.
+    KeyRange visible[kMaxQueries];
+    size_t seeing = 0;
+    int64_t query = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const Keys seen = keys_seen(args, item.row + i / item.heads, block, block + kBlock);
+      if (seen.first >= seen.last) continue;
+      if (seeing == 0) query = i;
+      visible[seeing++] = {static_cast<size_t>(seen.first - block),
+                           static_cast<size_t>(seen.last - block)};
     }
-    kernels_.merge_attention(&total_state, total, &state, part, n);
+    if (seeing == 0) continue;
+    const std::byte* page = kv.pages + table.page_of(block) * kv.page_bytes + head_offset;
+    const AttentionBlock keys{.queries = slot.queries + query * head_dim,
+                              .visible = visible,
+                              .count = seeing,
+                              .keys = page + kv.key_offset,
+                              .values = page + kv.value_offset,
+                              .head_dim = static_cast<size_t>(head_dim),
+                              .scale = args.scale};
+    attend_block(slot.states + query, slot.attended + query * head_dim, &keys);
   }
-  kernels_.scale(total, total, 1.0f / total_state.sum, n);
+}
+
+// Results of one query of consecutive partitions, `run`, into those of all before.
+void CpuOps::merge(const AttentionArgs& args, std::span<const AttentionItem> run, float* memory,
+                   int64_t slot_floats, int64_t query, SoftmaxState* totals) const noexcept {
+  const AttentionItem& item = run.front();
+  const int64_t head_dim = args.kv.head_dim, row = item.row + query / item.heads;
+  const int64_t index = row * args.queries.shape[1] + item.head + query % item.heads;
+  const auto n = static_cast<size_t>(head_dim);
+  float* total = args.out.floats() + index * head_dim;
+  const Keys all = keys_seen(args, item);
+  if (item.partition == all.first / kPartition) {
+    std::fill_n(total, n, 0.0f);
+    totals[index] = kFresh;
+  }
+  for (size_t i = 0; i < run.size(); ++i) {
+    const int64_t begin = run[i].partition * kPartition;
+    const Keys seen = keys_seen(args, row, begin, begin + kPartition);
+    if (seen.first >= seen.last) continue;
+    const Slot slot(memory + static_cast<int64_t>(i) * slot_floats, item.rows * item.heads,
+                    head_dim);
+    kernels_.merge_attention(&totals[index], total, slot.states + query,
+                             slot.attended + query * head_dim, n);
+  }
+  if (run.back().partition == (all.last - 1) / kPartition) {
+    kernels_.scale(total, total, 1.0f / totals[index].sum, n);
+  }
+}
+
+// All of items_, then their results.
+void CpuOps::run_items(const AttentionArgs& args, float* memory, int64_t slot_floats,
+                       SoftmaxState* totals) {
+  const int64_t items = std::ssize(items_), head_dim = args.kv.head_dim;
+  int64_t queries = 0, operations = 0;
+  for (const AttentionItem& item : items_) {
+    const int64_t count = item.rows * item.heads;
+    queries = std::max(queries, count);
+    const Keys all = keys_seen(args, item);
+    const int64_t begin = item.partition * kPartition;
+    operations += 2 * count * head_dim *
+                  (std::min(all.last, begin + kPartition) - std::max(all.first, begin));
+  }
+  const int64_t threads =
+      operations < kOperationsWorthABarrier ? 1 : std::min<int64_t>(threads_, items);
+  // In turn, since neighbours cost alike: early rows of a prompt see less than late ones.
+  auto share = [&](RowRange range) noexcept {
+    for (int64_t thread = range.begin; thread < range.end; ++thread) {
+      for (int64_t i = thread; i < items; i += threads) {
+        attend(args, items_[static_cast<size_t>(i)], memory + i * slot_floats);
+      }
+    }
+  };
+  pool_.parallel_for(static_cast<int>(threads), threads, 1, share);
+
+  // By run of one item's partitions and query of it.
+  runs_.clear();
+  for (int64_t i = 0; i < items; ++i) {
+    const AttentionItem& item = items_[static_cast<size_t>(i)];
+    if (i == 0 || !item.is_next_of(items_[static_cast<size_t>(i - 1)])) runs_.push_back(i);
+  }
+  runs_.push_back(items);
+  for_rows((std::ssize(runs_) - 1) * queries, 1, 2 * head_dim * items / (std::ssize(runs_) - 1),
+           [&](RowRange range) noexcept {
+             for (int64_t i = range.begin; i < range.end; ++i) {
+               const auto run = static_cast<size_t>(i / queries);
+               const auto first = static_cast<size_t>(runs_[run]);
+               const auto last = static_cast<size_t>(runs_[run + 1]);
+               const int64_t count = items_[first].rows * items_[first].heads;
+               if (i % queries >= count) continue;
+               merge(args, std::span(items_).subspan(first, last - first),
+                     memory + runs_[run] * slot_floats, slot_floats, i % queries, totals);
+             }
+           });
+  items_.clear();
 }
 
 void CpuOps::compute_attention(const AttentionArgs& args) {
   const int64_t tokens = args.queries.shape[0], heads = args.queries.shape[1];
-  int64_t keys = 1;  // the longest history of this step, to judge the work
-  for (const int64_t position : args.places.positions) keys = std::max(keys, position + 1);
-  if (args.window > 0) keys = std::min(keys, args.window);
-  for_rows(tokens * heads, 1, 2 * keys * args.kv.head_dim, [&](RowRange range) noexcept {
-    for (int64_t item = range.begin; item < range.end; ++item) {
-      attend(args, item / heads, item % heads);
+  const int64_t sharing = heads / args.kv.kv_heads;  // heads of one kv head
+  const int64_t most_heads = std::min(sharing, kMost);
+  const int64_t most_rows = std::min(std::max<int64_t>(1, tokens), kMost / most_heads);
+  auto* totals = reinterpret_cast<SoftmaxState*>(args.scratch.floats());
+  float* memory = args.scratch.floats() + 2 * tokens * heads;
+  const int64_t slot_floats = attention_slot(most_rows * most_heads, args.kv.head_dim);
+  const int64_t room = args.scratch.shape.elements() - 2 * tokens * heads;
+  const int64_t most_items = std::min(kMostItems, room / slot_floats);
+
+  const auto& [sequences, positions, tables] = args.places;
+  for (int64_t row = 0, rows = 0; row < tokens; row += rows) {
+    for (rows = 1; rows < most_rows && row + rows < tokens; ++rows) {
+      const auto next = static_cast<size_t>(row + rows);
+      if (sequences[next] != sequences[next - 1] || positions[next] <= positions[next - 1]) break;
     }
-  });
+    for (int64_t head = 0, count = 0; head < heads; head += count) {
+      count = std::min(most_heads, sharing - head % sharing);
+      AttentionItem item{.row = row, .rows = rows, .head = head, .heads = count, .partition = 0};
+      const Keys all = keys_seen(args, item);
+      item.partition = all.first / kPartition;
+      for (; item.partition * kPartition < all.last; ++item.partition) {
+        items_.push_back(item);
+        if (std::ssize(items_) == most_items) run_items(args, memory, slot_floats, totals);
+      }
+    }
+  }
+  if (!items_.empty()) run_items(args, memory, slot_floats, totals);
 }
 
 }  // namespace cabochon::cpu

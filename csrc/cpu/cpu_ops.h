@@ -11,6 +11,17 @@
 
 namespace cabochon::cpu {
 
+// Queries of attention that are computed together over one partition of their keys: `heads` heads
+// of one kv head, of `rows` rows of one sequence whose positions ascend.
+struct AttentionItem {
+  int64_t row, rows, head, heads;
+  int64_t partition;
+
+  bool is_next_of(const AttentionItem& other) const {
+    return row == other.row && head == other.head && partition == other.partition + 1;
+  }
+};
+
 class CpuOps final : public Ops {
  public:
   // threads >= 1. The pool is the process's; this model uses `threads` of it.
@@ -59,7 +70,12 @@ class CpuOps final : public Ops {
                 int64_t index, int64_t begin_row, int64_t rows) const noexcept;
   // One row of a stored table as float32.
   void widen(float* out, Dtype dtype, const void* row, int64_t count) const noexcept;
-  void attend(const AttentionArgs& args, int64_t token, int64_t head) const noexcept;
+
+  void attend(const AttentionArgs& args, const AttentionItem& item, float* memory) const noexcept;
+  void merge(const AttentionArgs& args, std::span<const AttentionItem> run, float* memory,
+             int64_t slot_floats, int64_t query, SoftmaxState* totals) const noexcept;
+  void run_items(const AttentionArgs& args, float* memory, int64_t slot_floats,
+                 SoftmaxState* totals);
 
   static constexpr int64_t kOperationsWorthABarrier = 1 << 18;
   static constexpr int64_t kRowGranule = 32;  // weight rows a thread takes at least: one panel
@@ -73,7 +89,10 @@ class CpuOps final : public Ops {
   std::vector<float> scales_;
   std::vector<int32_t> sums_;
   std::vector<float> chunk_sums_;  // of log_sum_exp
-  std::vector<int32_t> choices_;   // of experts: (token, choice) pairs sorted by expert
+  static constexpr int64_t kMostItems = 256;
+  std::vector<AttentionItem> items_;  // of attention: those computed before the next barrier
+  std::vector<int64_t> runs_;         // where in items_ the partitions of other queries begin
+  std::vector<int32_t> choices_;      // of experts: (token, choice) pairs sorted by expert
 };
 
 }  // namespace cabochon::cpu

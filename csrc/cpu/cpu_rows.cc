@@ -6,7 +6,10 @@
 namespace cabochon::cpu {
 
 CpuOps::CpuOps(const Kernels& kernels, int threads)
-    : kernels_(kernels), threads_(threads), pool_(ThreadPool::shared()), lease_(pool_, threads) {}
+    : kernels_(kernels), threads_(threads), pool_(ThreadPool::shared()), lease_(pool_, threads) {
+  items_.reserve(kMostItems);
+  runs_.reserve(kMostItems + 1);
+}
 
 void CpuOps::widen(float* out, Dtype dtype, const void* row, int64_t count) const noexcept {
   const auto n = static_cast<size_t>(count);

@@ -28,16 +28,23 @@ namespace cabochon::cpu {
 inline constexpr size_t kLanes = 16;     // partial sums of a 16-lane sum
 inline constexpr size_t kKeyBlock = 64;  // keys that share one step of the online softmax
 inline constexpr size_t kMaxHeadDim = 1024;
+inline constexpr size_t kMaxQueries = 24;  // that attend_* takes at once
 
-// One query against one block of keys. Only keys first <= i < last are visible; the others may hold
-// anything and are never read into the result.
+// What a query sees of a block: keys first <= i < last, first < last <= kKeyBlock. The others may
+// hold anything and are never read into its result.
+struct KeyRange {
+  size_t first, last;
+};
+
+// Some queries against one block of keys, so that keys and values are read once for all of them.
 struct AttentionBlock {
-  const float* query;  // [head_dim]
-  const void* keys;    // [kKeyBlock, head_dim] float32 or bf16 bits
-  const void* values;  // the same
-  size_t head_dim;     // 1 to kMaxHeadDim
-  size_t first, last;  // first < last <= kKeyBlock
-  float scale;         // score = scale * dot(query, key); the dot in 16 lanes
+  const float* queries;     // [count, head_dim]
+  const KeyRange* visible;  // [count]
+  size_t count;             // 1 to kMaxQueries
+  const void* keys;         // [kKeyBlock, head_dim] float32 or bf16 bits
+  const void* values;       // the same
+  size_t head_dim;          // 1 to kMaxHeadDim
+  float scale;              // score = scale * dot(query, key); the dot in 16 lanes
 };
 
 // A running softmax over keys: values weighted by exp(score - max) are in attended[head_dim].
@@ -143,7 +150,8 @@ struct Kernels {
   void (*narrow_bf16)(uint16_t* out, const float* x, size_t n) noexcept;  // round half to even;
   //                                            NaN becomes the quiet NaN 0x7fc0 with its sign
 
-  // Takes one block into a running softmax:
+  // Takes one block into the running softmax of each query: states [count], attended
+  // [count, head_dim]. For each of them alone, whatever the others are:
   //   score[i] = scale * dot(query, key i)               for visible i
   //   max'     = max(max, score[first..last)) + 0, so never -0; a NaN does not enter it
   //   factor   = max == max' ? 1 : exp(max - max')       (exp(-infinity) is +0)
@@ -151,8 +159,8 @@ struct Kernels {
   //   sum      = fma(sum, factor, sum of p in 16 lanes over the whole block of 64)
   //   attended[d] = attended[d] * factor, then for visible keys ascending
   //   attended[d] = fma(p[i], value i[d], attended[d])
-  void (*attend_f32)(SoftmaxState* state, float* attended, const AttentionBlock* block) noexcept;
-  void (*attend_bf16)(SoftmaxState* state, float* attended, const AttentionBlock* block) noexcept;
+  void (*attend_f32)(SoftmaxState* states, float* attended, const AttentionBlock* block) noexcept;
+  void (*attend_bf16)(SoftmaxState* states, float* attended, const AttentionBlock* block) noexcept;
 
   // Takes the running softmax of a later partition into that of all before it:
   //   max' = max(max, part max) + 0; a = exp(max - max'), b = exp(part max - max') (1 where equal)

@@ -85,7 +85,8 @@ void Decoder::attention(int index, const DecoderStep& step, bool has_queries) {
                   .kv = step.kv[static_cast<size_t>(layer.kv_source)],
                   .places = places(step, layer.window > 0),
                   .window = layer.window,
-                  .scale = layer.score_scale});
+                  .scale = layer.score_scale,
+                  .scratch = scratch_.attention});
   const Tensor branch = rows_of(scratch_.branch, plan_.hidden);
   ops_.matmul({.out = branch, .x = attended, .weight = w.output});
   add_normed(branch, w.norm_after_attention);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "ops/args.h"
+
 namespace cabochon {
 namespace {
 
@@ -14,9 +16,11 @@ struct Need {
 
 // One list for the sum of bytes and for the tensors, so they cannot differ.
 std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype) {
-  int64_t query = 0, kv = 0, ffn = 0, top = 0, experts = 0, expert_ffn = 0, pairs = 0;
+  int64_t query = 0, attention = 0, kv = 0, ffn = 0, top = 0, experts = 0, expert_ffn = 0,
+          pairs = 0;
   for (const LayerPlan& layer : plan.layers) {
     query = std::max<int64_t>(query, int64_t{layer.heads} * layer.head_dim);
+    attention = std::max(attention, attention_scratch(rows, layer.heads, layer.head_dim));
     kv = std::max<int64_t>(kv, int64_t{layer.kv_heads} * layer.head_dim);
     ffn = std::max<int64_t>(ffn, layer.ffn);
     top = std::max<int64_t>(top, layer.experts_per_token);
@@ -35,6 +39,7 @@ std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
           {&Scratch::keys, f32, {rows, kv}},
           {&Scratch::values, f32, {rows, kv}},
           {&Scratch::attended, f32, {rows, query}},
+          {&Scratch::attention, f32, {attention}},
           {&Scratch::gate, f32, {rows, ffn}},
           {&Scratch::up, f32, {rows, ffn}},
           {&Scratch::stored, stored_dtype, {rows, all}},

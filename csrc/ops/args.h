@@ -18,6 +18,18 @@ inline int64_t rounded_bytes(int64_t tokens, int64_t cols) {
   return tokens * (cols + 4 * ((cols + 127) / 128) + 4 * (cols / 32));
 }
 
+// Queries that attention takes at once, and float32 values that it works in for as many of them.
+inline constexpr int64_t kAttentionQueries = 24;
+inline int64_t attention_slot(int64_t queries, int64_t head_dim) {
+  return queries * (2 * head_dim + 2);
+}
+
+// Float32 values that attention works in: room for 64 partitions, and the running softmax of each
+// query. A step of any length fits: it is computed in as many rounds as it takes.
+inline int64_t attention_scratch(int64_t tokens, int64_t heads, int64_t head_dim) {
+  return 2 * tokens * heads + 64 * attention_slot(kAttentionQueries, head_dim);
+}
+
 struct EmbedArgs {
   Tensor out;  // [tokens, hidden]
   std::span<const int32_t> ids;
@@ -122,6 +134,7 @@ struct AttentionArgs {
   RowPlaces places;
   int64_t window;  // keys a query sees, itself included; 0: all before it
   float scale;
+  Tensor scratch;  // [at least attention_scratch(tokens, heads, head_dim)]
 };
 
 struct RouteArgs {

@@ -178,6 +178,11 @@ void Ops::attention(const AttentionArgs& args) {
                text("attention: head_dim is ", args.kv.head_dim, ", expected 1 to 1024"));
   require_true(args.window >= 0, text("attention: window is ", args.window, ", expected >= 0"));
   require_places("attention", args.places, shape[0]);
+  require_floats("attention", "scratch", args.scratch, 1);
+  const int64_t needed = attention_scratch(shape[0], heads, args.kv.head_dim);
+  require_true(
+      args.scratch.shape[0] >= needed,
+      text("attention: scratch has ", args.scratch.shape[0], " values, expected ", needed));
   compute_attention(args);
 }
 

@@ -1,62 +1,170 @@
-// One query against a block of keys inside a running softmax, and the merge of two such states,
+// Queries against a block of keys inside their running softmaxes, and the merge of two such states,
 // AVX-512.
 //
 // Math      attend_f32, attend_bf16, merge_attention in cpu/kernels.h; cpu/scalar/attention.cc
 //           defines them.
-// Layout    keys and values [kKeyBlock, head_dim], row-major; attended [head_dim].
-// Method    scores are a matmul of the visible keys with one token; meanwhile the values are
-//           prefetched. They pass 128 columns at a time, sums in 8 registers for all keys.
-// Numerics  same bits as scalar. A NaN score stays out of the maximum, as there.
+// Layout    queries and attended [count, head_dim], keys and values [kKeyBlock, head_dim].
+// Method    Queries go in tiles of up to 6. Scores are a matmul of the keys that any query sees, 16
+//           keys at a time so that they stay in L1 while all queries pass; meanwhile the values are
+//           prefetched. Values pass 128 columns at a time, 6 x 64 sums in registers, for the keys
+//           that all queries of a tile see; keys that only some see go by the query.
+// Numerics  same bits as scalar: a sum has one accumulator, filled in the order of keys. A NaN
+// score
+//           stays out of the maximum, as there.
 #include "cpu/avx512/matmul.h"
 
 namespace cabochon::cpu::avx512_tier {
 namespace {
+
+constexpr size_t kColumnsInCache = 128;  // of the values of a block
 
 // exp(from - to), 1 where they are equal.
 float rescale(float from, float to) {
   return from == to ? 1.0f : _mm512_cvtss_f32(exp_lanes(_mm512_set1_ps(from - to)));
 }
 
-// attended [kVectors * 16] = attended * factor + weighted values, key by key. The last vector has
-// the given lanes.
-template <int kVectors, class Kv>
-void add_values(float* attended, float factor, const float* weights, const Kv* values,
-                const AttentionBlock& block, __mmask16 lanes) {
-  __m512 sums[kVectors];
+// attended [kQueries][kVectors * 16] = attended * factor + weighted values of the keys `seen`, key
+// by key. With one vector, it has the given lanes. g++ 12 keeps sums in registers only if every
+// loop over them is unrolled.
+template <int kQueries, int kVectors, class Kv>
+[[gnu::noinline]] void value_tile(float* attended, const float* factors, const float* weights,
+                                  const Kv* values, KeyRange seen, size_t head_dim,
+                                  __mmask16 lanes) noexcept {
+  __m512 sums[kQueries][kVectors];
 #pragma GCC unroll 16
-  for (int v = 0; v < kVectors; ++v) {
-    sums[v] = _mm512_mul_ps(load(attended + v * kLanes, lanes), _mm512_set1_ps(factor));
-  }
-  for (size_t i = block.first; i < block.last; ++i) {
-    const __m512 weight = _mm512_set1_ps(weights[i]);
-    const Kv* value = values + i * block.head_dim;
+  for (int q = 0; q < kQueries; ++q) {
 #pragma GCC unroll 16
     for (int v = 0; v < kVectors; ++v) {
-      sums[v] = _mm512_fmadd_ps(weight, load(value + v * kLanes, lanes), sums[v]);
+      const float* from = attended + q * head_dim + v * kLanes;
+      const __m512 kept = kVectors == 1 ? load(from, lanes) : load(from);
+      sums[q][v] = _mm512_mul_ps(kept, _mm512_set1_ps(factors[q]));
+    }
+  }
+  for (size_t i = seen.first; i < seen.last; ++i) {
+    const Kv* value = values + i * head_dim;
+    __m512 widened[kVectors];
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) {
+      widened[v] = kVectors == 1 ? load(value, lanes) : load(value + v * kLanes);
+    }
+#pragma GCC unroll 16
+    for (int q = 0; q < kQueries; ++q) {
+      const __m512 weight = _mm512_set1_ps(weights[q * kKeyBlock + i]);
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) {
+        sums[q][v] = _mm512_fmadd_ps(weight, widened[v], sums[q][v]);
+      }
     }
   }
 #pragma GCC unroll 16
-  for (int v = 0; v < kVectors; ++v) store(attended + v * kLanes, sums[v], lanes);
+  for (int q = 0; q < kQueries; ++q) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kVectors; ++v) {
+      store(attended + q * head_dim + v * kLanes, sums[q][v], kVectors == 1 ? lanes : kAllLanes);
+    }
+  }
 }
 
+// `columns` of kQueries queries that see the same keys.
+template <int kQueries, class Kv>
+void add_values(float* attended, const float* factors, const float* weights, const Kv* values,
+                KeyRange seen, size_t columns, size_t head_dim) {
+  constexpr int kVectors = kQueries == 1 ? 8 : 4;  // one query alone needs as many chains of fmas
+  size_t d = 0;
+  for (; d + kVectors * kLanes <= columns; d += kVectors * kLanes) {
+    value_tile<kQueries, kVectors>(attended + d, factors, weights, values + d, seen, head_dim,
+                                   kAllLanes);
+  }
+  for (; d < columns; d += kLanes) {
+    value_tile<kQueries, 1>(attended + d, factors, weights, values + d, seen, head_dim,
+                            first_lanes(columns - d));
+  }
+}
+
+// The same for queries that may see different keys: those before and after the common ones go by
+// the query, so that each still takes its keys in ascending order.
+template <int kQueries, class Kv>
+void add_values_seen(float* attended, const float* factors, const float* weights, const Kv* values,
+                     const KeyRange* visible, size_t columns, size_t head_dim) {
+  KeyRange common = visible[0];
+  bool is_same = true;
+  for (int q = 1; q < kQueries; ++q) {
+    const KeyRange seen = visible[q];
+    is_same = is_same && seen.first == visible[0].first && seen.last == visible[0].last;
+    if (seen.first > common.first) common.first = seen.first;
+    if (seen.last < common.last) common.last = seen.last;
+  }
+  if (is_same) {
+    add_values<kQueries>(attended, factors, weights, values, common, columns, head_dim);
+    return;
+  }
+  const float ones[] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
+  const bool is_apart = common.first >= common.last;
+  for (size_t q = 0; q < kQueries; ++q) {
+    const KeyRange before = {visible[q].first, is_apart ? visible[q].last : common.first};
+    add_values<1>(attended + q * head_dim, factors + q, weights + q * kKeyBlock, values, before,
+                  columns, head_dim);
+  }
+  if (is_apart) return;
+  add_values<kQueries>(attended, ones, weights, values, common, columns, head_dim);
+  for (size_t q = 0; q < kQueries; ++q) {
+    const KeyRange after = {common.last, visible[q].last};
+    if (after.first == after.last) continue;
+    add_values<1>(attended + q * head_dim, ones, weights + q * kKeyBlock, values, after, columns,
+                  head_dim);
+  }
+}
+
+// Calls body(first query, how many as a type) for tiles of up to 6 queries, as even as can be.
+template <int n>
+struct Count {
+  static constexpr int value = n;
+};
+template <class Body>
+void for_each_tile(size_t count, Body body) {
+  for (size_t q = 0, tiles = (count + 5) / 6; tiles > 0; --tiles) {
+    const size_t size = (count - q + tiles - 1) / tiles;
+    if (size == 6) body(q, Count<6>{});
+    if (size == 5) body(q, Count<5>{});
+    if (size == 4) body(q, Count<4>{});
+    if (size == 3) body(q, Count<3>{});
+    if (size == 2) body(q, Count<2>{});
+    if (size == 1) body(q, Count<1>{});
+    q += size;
+  }
+}
+
+// weights [count][kKeyBlock] = dots of queries and the keys that any of them sees.
 template <class Kv>
-void attend(SoftmaxState* state, float* attended, const AttentionBlock* block) noexcept {
-  const size_t head_dim = block->head_dim;
-  const Kv* keys = static_cast<const Kv*>(block->keys) + block->first * head_dim;
-  const Kv* values = static_cast<const Kv*>(block->values);
-  const size_t count = block->last - block->first;
-  const uint64_t visible = (~uint64_t{0} >> (kKeyBlock - count)) << block->first;
+void dot_keys(float* weights, const AttentionBlock& block) {
+  const size_t head_dim = block.head_dim;
+  const Kv* keys = static_cast<const Kv*>(block.keys);
+  const Kv* values = static_cast<const Kv*>(block.values);
+  KeyRange any = block.visible[0];
+  for (size_t q = 1; q < block.count; ++q) {
+    if (block.visible[q].first < any.first) any.first = block.visible[q].first;
+    if (block.visible[q].last > any.last) any.last = block.visible[q].last;
+  }
+  for (size_t i = any.first; i < any.last; i += kRowsInCache) {
+    const size_t rows = any.last - i < kRowsInCache ? any.last - i : kRowsInCache;
+    for_each_tile(block.count, [&](size_t q, auto size) {
+      constexpr int kQueries = decltype(size)::value;
+      row_tiles<kQueries == 1 ? 1 : 4, kQueries>(
+          weights + q * kKeyBlock + i, kKeyBlock, block.queries + q * head_dim, keys + i * head_dim,
+          rows, head_dim, q == 0 ? values + i * head_dim : nullptr);
+    });
+  }
+}
 
-  float weights[kKeyBlock] = {};
-  row_tiles<4, 1>(weights + block->first, count, block->query, keys, count, head_dim,
-                  values + block->first * head_dim);
-
+// Dots to weights, in place; returns what attended is to be multiplied by.
+float take_scores(SoftmaxState* state, float* weights, KeyRange seen, float scale) {
+  const uint64_t visible = (~uint64_t{0} >> (kKeyBlock - (seen.last - seen.first))) << seen.first;
   __m512 scores[kKeyBlock / kLanes];
   __m512 largest = _mm512_set1_ps(state->max);
 #pragma GCC unroll 16
   for (size_t v = 0; v < kKeyBlock / kLanes; ++v) {
     const auto lanes = static_cast<__mmask16>(visible >> (v * kLanes));
-    scores[v] = _mm512_mul_ps(_mm512_set1_ps(block->scale), load(weights + v * kLanes));
+    scores[v] = _mm512_mul_ps(_mm512_set1_ps(scale), load(weights + v * kLanes, lanes));
     // max gives its second operand where one is NaN.
     largest = _mm512_mask_max_ps(largest, lanes, scores[v], largest);
   }
@@ -75,12 +183,26 @@ void attend(SoftmaxState* state, float* attended, const AttentionBlock* block) n
   const float factor = rescale(state->max, max);
   state->max = max;
   state->sum = __builtin_fmaf(state->sum, factor, add_lanes(sums));
-  size_t d = 0;
-  for (; d + 8 * kLanes <= head_dim; d += 8 * kLanes) {
-    add_values<8>(attended + d, factor, weights, values + d, *block, kAllLanes);
+  return factor;
+}
+
+template <class Kv>
+void attend(SoftmaxState* states, float* attended, const AttentionBlock* block) noexcept {
+  const size_t head_dim = block->head_dim;
+  const Kv* values = static_cast<const Kv*>(block->values);
+  float weights[kMaxQueries * kKeyBlock];
+  float factors[kMaxQueries];
+  dot_keys<Kv>(weights, *block);
+  for (size_t q = 0; q < block->count; ++q) {
+    factors[q] = take_scores(states + q, weights + q * kKeyBlock, block->visible[q], block->scale);
   }
-  for (; d < head_dim; d += kLanes) {
-    add_values<1>(attended + d, factor, weights, values + d, *block, first_lanes(head_dim - d));
+  for (size_t d = 0; d < head_dim; d += kColumnsInCache) {
+    const size_t columns = head_dim - d < kColumnsInCache ? head_dim - d : kColumnsInCache;
+    for_each_tile(block->count, [&](size_t q, auto size) {
+      add_values_seen<decltype(size)::value>(attended + q * head_dim + d, factors + q,
+                                             weights + q * kKeyBlock, values + d,
+                                             block->visible + q, columns, head_dim);
+    });
   }
 }
 

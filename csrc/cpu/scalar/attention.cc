@@ -1,5 +1,5 @@
-// One query against a block of keys inside a running softmax, and the merge of two such states; the
-// definition.
+// Queries against a block of keys inside their running softmaxes, and the merge of two such states;
+// the definition.
 //
 // Math      attend_f32, attend_bf16, merge_attention in cpu/kernels.h.
 // Layout    keys and values [kKeyBlock, head_dim], row-major; attended [head_dim].
@@ -17,16 +17,18 @@ float larger(float x, float than) noexcept { return x > than ? x : than; }
 // are -infinity.
 float rescale(float from, float to) noexcept { return from == to ? 1.0f : exp_f32(from - to); }
 
+// One query. `seen` is what it sees of the block.
 template <class Kv>
-void attend(SoftmaxState* state, float* attended, const AttentionBlock* block) noexcept {
-  const size_t head_dim = block->head_dim;
-  const Kv* keys = static_cast<const Kv*>(block->keys);
-  const Kv* values = static_cast<const Kv*>(block->values);
+void attend_one(SoftmaxState* state, float* attended, const float* query, KeyRange seen,
+                const AttentionBlock& block) noexcept {
+  const size_t head_dim = block.head_dim;
+  const Kv* keys = static_cast<const Kv*>(block.keys);
+  const Kv* values = static_cast<const Kv*>(block.values);
 
   float scores[kKeyBlock];
   float max = state->max;
-  for (size_t i = block->first; i < block->last; ++i) {
-    scores[i] = block->scale * dot(block->query, keys + i * head_dim, head_dim);
+  for (size_t i = seen.first; i < seen.last; ++i) {
+    scores[i] = block.scale * dot(query, keys + i * head_dim, head_dim);
     max = larger(scores[i], max);
   }
   max += 0.0f;
@@ -34,7 +36,7 @@ void attend(SoftmaxState* state, float* attended, const AttentionBlock* block) n
   float weights[kKeyBlock] = {};
   float lanes[kLanes] = {};
   for (size_t i = 0; i < kKeyBlock; ++i) {
-    if (block->first <= i && i < block->last) weights[i] = exp_f32(scores[i] - max);
+    if (seen.first <= i && i < seen.last) weights[i] = exp_f32(scores[i] - max);
     lanes[i % kLanes] += weights[i];
   }
 
@@ -43,10 +45,18 @@ void attend(SoftmaxState* state, float* attended, const AttentionBlock* block) n
   state->sum = std::fma(state->sum, factor, add_lanes(lanes));
   for (size_t d = 0; d < head_dim; ++d) {
     float sum = attended[d] * factor;
-    for (size_t i = block->first; i < block->last; ++i) {
+    for (size_t i = seen.first; i < seen.last; ++i) {
       sum = std::fma(weights[i], widen(values[i * head_dim + d]), sum);
     }
     attended[d] = sum;
+  }
+}
+
+template <class Kv>
+void attend(SoftmaxState* states, float* attended, const AttentionBlock* block) noexcept {
+  for (size_t q = 0; q < block->count; ++q) {
+    const size_t row = q * block->head_dim;
+    attend_one<Kv>(states + q, attended + row, block->queries + row, block->visible[q], *block);
   }
 }
 
