@@ -288,8 +288,10 @@ Array<float> experts(const py::array& x, const Array<int32_t>& ids, const py::ar
   const Tensor result = tensor_of(out);
   const Tensor chosen{Dtype::kI32, {ids.shape(0), top}, const_cast<int32_t*>(ids.data())};
   compute([&](Ops& ops) {
-    Arena arena(Arena::padded_bytes(Dtype::kF32, tokens * hidden) +
-                Arena::padded_bytes(Dtype::kF32, 2 * tokens * ffn) +
+    const int64_t experts = out_rows.count;
+    Arena arena(Arena::padded_bytes(Dtype::kI32, tokens * top) +
+                2 * Arena::padded_bytes(Dtype::kI32, experts) +
+                Arena::padded_bytes(Dtype::kF32, 2 * tokens * top * ffn) +
                 Arena::padded_bytes(Dtype::kF32, tokens * top * hidden));
     ops.experts({.out = result,
                  .x = in,
@@ -298,8 +300,10 @@ Array<float> experts(const py::array& x, const Array<int32_t>& ids, const py::ar
                  .gate = both.slice(0, ffn),
                  .up = both.slice(ffn, ffn),
                  .down = out_rows,
-                 .gathered = arena.take(Dtype::kF32, {tokens, hidden}),
-                 .activated = arena.take(Dtype::kF32, {2, tokens, ffn}),
+                 .slots = arena.take(Dtype::kI32, {tokens, top}),
+                 .used = arena.take(Dtype::kI32, {experts}),
+                 .ends = arena.take(Dtype::kI32, {experts}),
+                 .activated = arena.take(Dtype::kF32, {2, tokens * top, ffn}),
                  .results = arena.take(Dtype::kF32, {tokens * top, hidden})});
   });
   return out;

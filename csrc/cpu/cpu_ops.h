@@ -3,6 +3,8 @@
 // Every split is by row (of tokens or of a weight), so no sum is ever cut by the number of threads.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -55,6 +57,20 @@ class CpuOps final : public Ops {
     pool_.parallel_for(is_small ? 1 : threads_, rows, granule, fn);
   }
 
+  // The same for work that differs from row to row: threads take runs of rows as they get free.
+  template <typename Fn>
+  void for_runs(int64_t rows, int64_t operations_per_row, Fn&& fn) {
+    const bool is_small = rows * operations_per_row < kOperationsWorthABarrier;
+    const int64_t threads = is_small ? 1 : threads_;
+    const int64_t run = std::max<int64_t>(1, rows / (threads * kRunsPerThread));
+    std::atomic<int64_t> next{0};
+    pool_.parallel_for(static_cast<int>(threads), threads, 1, [&](RowRange range) noexcept {
+      for (int64_t begin = next.fetch_add(run); begin < rows; begin = next.fetch_add(run)) {
+        fn({begin, std::min(begin + run, rows), range.thread});
+      }
+    });
+  }
+
   // Rows of x, and the same rounded to int8 where a weight wants them so.
   struct Activations {
     const float* x = nullptr;  // [tokens, cols]
@@ -78,6 +94,7 @@ class CpuOps final : public Ops {
                  SoftmaxState* totals);
 
   static constexpr int64_t kOperationsWorthABarrier = 1 << 18;
+  static constexpr int64_t kRunsPerThread = 16;
   static constexpr int64_t kRowGranule = 32;  // weight rows a thread takes at least: one panel
 
   Kernels kernels_;
@@ -92,7 +109,6 @@ class CpuOps final : public Ops {
   static constexpr int64_t kMostItems = 256;
   std::vector<AttentionItem> items_;  // of attention: those computed before the next barrier
   std::vector<int64_t> runs_;         // where in items_ the partitions of other queries begin
-  std::vector<int32_t> choices_;      // of experts: (token, choice) pairs sorted by expert
 };
 
 }  // namespace cabochon::cpu

@@ -133,16 +133,19 @@ void Decoder::mixture(const LayerPlan& layer, const LayerWeights& w) {
               .scores = rows_of(scratch_.expert_scores, layer.experts),
               .epsilon = epsilon});
   ops_.rms_norm({.out = x, .x = residual, .weight = w.norm_before_experts, .epsilon = epsilon});
-  ops_.experts({.out = out,
-                .x = x,
-                .ids = ids,
-                .weights = weights,
-                .gate = w.expert_gate,
-                .up = w.expert_up,
-                .down = w.expert_down,
-                .gathered = rows_of(scratch_.expert_gathered, hidden),
-                .activated = reshape(scratch_.expert_activated, {2, rows_.count, layer.expert_ffn}),
-                .results = reshape(scratch_.expert_results, {rows_.count * top, hidden})});
+  ops_.experts(
+      {.out = out,
+       .x = x,
+       .ids = ids,
+       .weights = weights,
+       .gate = w.expert_gate,
+       .up = w.expert_up,
+       .down = w.expert_down,
+       .slots = rows_of(scratch_.expert_slots, top),
+       .used = reshape(scratch_.expert_used, {layer.experts}),
+       .ends = reshape(scratch_.expert_ends, {layer.experts}),
+       .activated = reshape(scratch_.expert_activated, {2, rows_.count * top, layer.expert_ffn}),
+       .results = reshape(scratch_.expert_results, {rows_.count * top, hidden})});
   ops_.rms_norm({.out = branch, .x = branch, .weight = w.norm_after_dense, .epsilon = epsilon});
   ops_.rms_norm({.out = out, .x = out, .weight = w.norm_after_experts, .epsilon = epsilon});
   ops_.add(branch, out);

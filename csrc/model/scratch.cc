@@ -50,8 +50,10 @@ std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
           {&Scratch::expert_ids, Dtype::kI32, {expert_rows, top}},
           {&Scratch::expert_weights, f32, {expert_rows, top}},
           {&Scratch::expert_scores, f32, {expert_rows, experts}},
-          {&Scratch::expert_gathered, f32, {expert_rows, hidden}},
-          {&Scratch::expert_activated, f32, {2, expert_rows, expert_ffn}},
+          {&Scratch::expert_slots, Dtype::kI32, {expert_rows, top}},
+          {&Scratch::expert_used, Dtype::kI32, {experts}},
+          {&Scratch::expert_ends, Dtype::kI32, {experts}},
+          {&Scratch::expert_activated, f32, {2, expert_rows * top, expert_ffn}},
           {&Scratch::expert_results, f32, {expert_rows * top, hidden}},
           {&Scratch::cos, f32, {ModelPlan::kMaxRopeKinds, rows, pairs}},
           {&Scratch::sin, f32, {ModelPlan::kMaxRopeKinds, rows, pairs}}};

@@ -28,13 +28,14 @@ struct Scratch {
                      // for all rows
   Tensor late;       // [rows, the rest]: those of the rows that go on
   Tensor per_layer;  // [rows, width]
-  Tensor experts_out;       // [rows, hidden]
-  Tensor expert_ids;        // [rows, top] int32
-  Tensor expert_weights;    // [rows, top]
-  Tensor expert_scores;     // [rows, experts]
-  Tensor expert_gathered;   // [rows, hidden]
-  Tensor expert_activated;  // [2, rows, expert_ffn]
-  Tensor expert_results;    // [rows * top, hidden]
+  Tensor experts_out;               // [rows, hidden]
+  Tensor expert_ids;                // [rows, top] int32
+  Tensor expert_weights;            // [rows, top]
+  Tensor expert_scores;             // [rows, experts]
+  Tensor expert_slots;              // [rows, top] int32
+  Tensor expert_used, expert_ends;  // [experts] int32
+  Tensor expert_activated;          // [2, rows * top, expert_ffn]
+  Tensor expert_results;            // [rows * top, hidden]
   // [kinds, rows, pairs]: cos and sin for each of at most kMaxRopeKinds kinds of rope.
   Tensor cos, sin;
 

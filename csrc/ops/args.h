@@ -155,10 +155,11 @@ struct ExpertsArgs {
   Tensor ids, weights;    // [tokens, top]
   PackedWeight gate, up;  // [ffn, hidden] of each expert
   PackedWeight down;      // [hidden, ffn] of each expert
-  // Scratch: rows of the tokens that chose an expert, and one row for each (token, choice).
-  Tensor gathered;   // [tokens, hidden]
-  Tensor activated;  // [2, tokens, ffn]
-  Tensor results;    // [tokens * top, hidden]
+  // Scratch. Each (token, choice) has a slot: ordered by expert, then by token.
+  Tensor slots;       // [tokens, top] int32
+  Tensor used, ends;  // [experts] int32: those with a token; one past the last slot of each
+  Tensor activated;   // [2, tokens * top, ffn], in slots
+  Tensor results;     // [tokens * top, hidden], in slots
 };
 
 struct HeadArgs {

@@ -242,8 +242,10 @@ void Ops::experts(const ExpertsArgs& args) {
   require_weight("experts", "gate", args.gate, ffn, hidden, experts);
   require_weight("experts", "up", args.up, ffn, hidden, experts);
   require_weight("experts", "down", args.down, hidden, ffn, experts);
-  require("experts", "gathered", args.gathered, {tokens, hidden});
-  require("experts", "activated", args.activated, {2, tokens, ffn});
+  require("experts", "slots", args.slots, {tokens, top}, Dtype::kI32);
+  require("experts", "used", args.used, {experts}, Dtype::kI32);
+  require("experts", "ends", args.ends, {experts}, Dtype::kI32);
+  require("experts", "activated", args.activated, {2, tokens * top, ffn});
   require("experts", "results", args.results, {tokens * top, hidden});
   const std::span<const int32_t> ids(args.ids.as<int32_t>(), static_cast<size_t>(tokens * top));
   for (const int32_t id : ids) {
