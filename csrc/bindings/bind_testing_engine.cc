@@ -1,14 +1,18 @@
-// _core.testing: parts of base and engine that Python does not reach otherwise.
+// _core.testing: parts of base, ops and engine that Python does not reach otherwise.
 #include <pybind11/stl.h>
 
 #include <array>
 #include <vector>
 
 #include "base/bf16.h"
+#include "base/buffer.h"
 #include "base/random.h"
 #include "base/thread_pool.h"
 #include "bindings/convert.h"
+#include "engine/devices.h"
 #include "engine/sampler.h"
+#include "ops/ops.h"
+#include "weights/pack.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -51,6 +55,58 @@ std::vector<float> denormals_under_flushing(int threads) {
   return out;
 }
 
+// The format's name, an array [experts, ...], and the rows and columns of each of its matrices.
+using Stack = std::tuple<std::string, py::array, int64_t, int64_t>;
+
+PackedWeight stack_of(const Stack& stack) {
+  const auto& [name, array, rows, cols] = stack;
+  for (const Format* format : {&kF32Format, &kBf16Format, &kInt8Format, &kInt4Format}) {
+    if (format->name != name) continue;
+    const bool is_packed = format->block != 0;
+    const int64_t bytes =
+        is_packed ? packed_bytes(*format, rows, cols) : rows * cols * byte_size(format->dtype);
+    if (array.ndim() < 1 || array.nbytes() != array.shape(0) * bytes) {
+      throw InvalidArgument(
+          text("testing: ", array.nbytes(), " bytes of ", name, ", expected ", bytes, " a matrix"));
+    }
+    return {.format = format,
+            .rows = rows,
+            .cols = cols,
+            .count = array.shape(0),
+            .stride = bytes,
+            .data = static_cast<const std::byte*>(array.data()),
+            .panel_bytes = is_packed ? panel_bytes(*format, cols) : 0};
+  }
+  throw InvalidArgument(text("testing: no format '", name, "'"));
+}
+
+// ops.experts over weights of any format, with so many threads.
+Array<float> experts(const Array<float>& x, const Array<int32_t>& ids, const Array<float>& weights,
+                     const Stack& gate, const Stack& up, const Stack& down, int threads) {
+  const std::unique_ptr<Ops> ops = make_ops("cpu", threads);
+  const PackedWeight down_rows = stack_of(down);
+  const int64_t tokens = x.shape(0), hidden = x.shape(1), top = ids.shape(1);
+  const int64_t pairs = tokens * top, ffn = down_rows.cols, count = down_rows.count;
+  Array<float> out({tokens, hidden});
+  Arena arena(Arena::padded_bytes(Dtype::kI32, pairs) +
+              2 * Arena::padded_bytes(Dtype::kI32, count) +
+              Arena::padded_bytes(Dtype::kF32, 2 * pairs * ffn) +
+              Arena::padded_bytes(Dtype::kF32, pairs * hidden));
+  ops->experts({.out = {Dtype::kF32, {tokens, hidden}, out.mutable_data()},
+                .x = to_tensor(x, "x"),
+                .ids = {Dtype::kI32, {tokens, top}, const_cast<int32_t*>(ids.data())},
+                .weights = to_tensor(weights, "weights"),
+                .gate = stack_of(gate),
+                .up = stack_of(up),
+                .down = down_rows,
+                .slots = arena.take(Dtype::kI32, {tokens, top}),
+                .used = arena.take(Dtype::kI32, {count}),
+                .ends = arena.take(Dtype::kI32, {count}),
+                .activated = arena.take(Dtype::kF32, {2, pairs, ffn}),
+                .results = arena.take(Dtype::kF32, {pairs, hidden})});
+  return out;
+}
+
 }  // namespace
 
 void bind_testing_engine(py::module_& module) {
@@ -70,6 +126,9 @@ void bind_testing_engine(py::module_& module) {
 #endif
       },
       py::arg("call"));
+  module.def("experts", &experts, py::arg("x").noconvert(), py::arg("ids").noconvert(),
+             py::arg("weights").noconvert(), py::arg("gate"), py::arg("up"), py::arg("down"),
+             py::arg("threads"));
   module.def("philox", &philox, py::arg("key"), py::arg("counter"));
   module.def("uniform", &uniform, py::arg("seed"), py::arg("position"));
   module.def("f16_to_float", &f16_to_float, py::arg("bits"));
