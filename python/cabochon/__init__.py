@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from . import ops as ops
     from .loading import load
     from .model import Model
+    from .planner import plan
 
 __version__ = "0.1.0"
 
@@ -39,21 +40,13 @@ __all__ = [
     "types",
 ]
 
-_COMPUTING = {"load": "loading", "Model": "model", "ops": "ops"}  # name: module that has it
+_COMPUTING = {
+    "load": "loading",
+    "plan": "planner",
+    "Model": "model",
+    "ops": "ops",
+}  # name: module that has it
 _TO_COME = ("Chat", "Report", "adapters")
-
-
-def plan(path_or_id: Any, **options: Any) -> Plan:
-    """What `load` with these options would take. To come.
-
-    Raises:
-        Unsupported: always, for now; `Model.plan` has the plan of a loaded model, and the
-            `OutOfMemory` of a load that is refused carries its plan.
-    """
-    raise errors.Unsupported(
-        "plan: planning without loading is to come; Model.plan has the plan of a loaded model, "
-        "and the OutOfMemory of a refused load carries its plan"
-    )
 
 
 def doctor(*, verify: bool = False) -> Any:

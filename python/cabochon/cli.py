@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .results import Result
 
-_TO_COME = ("plan", "doctor", "evaluate", "cache", "quantize", "serve")
+_TO_COME = ("doctor", "evaluate", "cache", "quantize", "serve")
 _FILES_TO_COME = ("image", "audio", "video", "schema", "tools")
 _DEMO_PROMPT = "Once upon a time"
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what a terminal cannot show
     try:
-        _COMMANDS[options.command](options)
+        code = _COMMANDS[options.command](options) or 0
         sys.stdout.flush()
     except KeyboardInterrupt:
         return 130
@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except errors.CabochonError as error:
         _say(f"cabochon: {error}")
         if isinstance(error, errors.OutOfMemory) and error.plan is not None:
-            _say(error.plan.table())
+            _say("\n".join((error.plan.table(), *error.plan.advice)))
         return exit_code(error)
-    return 0
+    return code
 
 
 def exit_code(error: errors.CabochonError) -> int:
@@ -114,6 +114,12 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("model", metavar="MODEL")
     info.add_argument("--json", action="store_true")
 
+    plan = commands.add_parser(
+        "plan", parents=[loading], help="what it takes, before loading; exit code 4: does not fit"
+    )
+    plan.add_argument("model", metavar="MODEL")
+    plan.add_argument("--json", action="store_true")
+
     demo = commands.add_parser("demo", parents=[sampling], help="a small random model, end to end")
     demo.add_argument("--threads", type=int)
     for name in _TO_COME:
@@ -125,7 +131,8 @@ def _loading_options() -> argparse.ArgumentParser:
     """Those of `load`; what is not given keeps load's default."""
     parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("loading")
-    for name in ("weights", "kv", "device", "adapter", "drafter", "revision", "memory-limit"):
+    for name in ("weights", "kv", "device", "per-layer-embeddings", "adapter", "drafter",
+                 "revision", "memory-limit"):  # fmt: skip
         group.add_argument(f"--{name}")
     for name in ("context", "max-sequences", "threads"):
         group.add_argument(f"--{name}", type=int)
@@ -148,8 +155,9 @@ def _sampling_options() -> argparse.ArgumentParser:
     return parser
 
 
-_LOADING = ("weights", "kv", "device", "context", "max_sequences", "threads", "adapter", "drafter",
-            "revision", "memory_limit")  # fmt: skip
+_PLANNING = ("weights", "kv", "device", "context", "max_sequences", "per_layer_embeddings",
+             "adapter", "drafter", "revision", "memory_limit")  # fmt: skip
+_LOADING = (*_PLANNING, "threads")
 _SAMPLING = ("max_tokens", "top_k", "seed", "logprobs", "thinking_budget", "temperature", "top_p",
              "min_p", "repetition_penalty", "stop", "thinking", "ignore_stops")  # fmt: skip
 
@@ -275,6 +283,17 @@ def _info(options: argparse.Namespace) -> None:
             print(f"{info}\n\n{model.plan.table()}")
 
 
+def _plan(options: argparse.Namespace) -> int:
+    from .planner import plan
+
+    found = plan(options.model, **_given(options, _PLANNING))
+    if options.json:
+        print(json.dumps(found.to_dict()))
+    else:
+        print(found.table(), *found.advice, sep="\n")
+    return 0 if found.fits else 4
+
+
 def _demo(options: argparse.Namespace) -> None:
     from .demo import write_demo
     from .loading import load
@@ -312,10 +331,11 @@ def _to_come(options: argparse.Namespace) -> None:
     raise errors.Unsupported(f"the command {options.command} is to come")
 
 
-_COMMANDS = {
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "generate": _generate,
     "chat": _chat,
     "info": _info,
+    "plan": _plan,
     "demo": _demo,
     **dict.fromkeys(_TO_COME, _to_come),
 }

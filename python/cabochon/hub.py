@@ -25,7 +25,7 @@ from .checkpoint import (
     read_index,
 )
 from .display import Bar
-from .errors import CheckpointError, DeviceError, InvalidArgument, MissingExtra
+from .errors import CheckpointError, DeviceError, InvalidArgument, MissingExtra, Unsupported
 
 
 def find(
@@ -33,6 +33,7 @@ def find(
     *,
     revision: str | None = None,
     progress: bool | Callable[..., object] | None = None,
+    fetch: bool = True,
 ) -> Path:
     """The folder of a checkpoint.
 
@@ -41,12 +42,14 @@ def find(
             the local hub cache (HF_HUB_CACHE, HF_HOME) and only then downloaded.
         revision: hub branch, tag or commit; None is "main".
         progress: as `load` takes it.
+        fetch: False: nothing is downloaded, and what is not here whole is Unsupported.
 
     Raises:
         CheckpointError: there is no such folder or repository, or it has no safetensors.
         DeviceError: the network or the disk failed.
         InvalidArgument: a revision that is no revision, or one given with a folder.
         MissingExtra: it must be downloaded and huggingface_hub is not there.
+        Unsupported: it is not here, and `fetch` is False.
     """
     path = Path(path_or_id)
     if path.is_dir():
@@ -74,6 +77,12 @@ def find(
     cached = _find_cached(name, revision or "main")
     if cached is not None and not (missing := _missing_files(cached)):
         return cached
+    if not fetch:
+        found = f"lacks {', '.join(missing)}" if cached else f"is not in {_hub_cache()}"
+        raise Unsupported(
+            f"{name}: {found}, and a plan from the hub's headers alone is to come: download it "
+            f"(`hf download {name}`) and plan again, or give a folder"
+        )
     try:
         return _download(name, revision or "main", progress)
     except (CheckpointError, DeviceError, MissingExtra) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from .chat.template import ChatTemplate, load_template
 from .checkpoint import Shards, fingerprint, read_json, read_shards
 from .config import GenerationConfig, ModelConfig, read_config, read_generation_config
 from .display import Bar
-from .errors import CheckpointError, Unsupported
+from .errors import CheckpointError
 from .hub import find
 from .model import Model, Parts
 from .options import (
@@ -21,16 +21,14 @@ from .options import (
     LoadOptions,
     SamplingDefaults,
     check_load,
-    context_for,
     integer,
     refuse_unknown,
 )
 from .packed_cache import PackedCache, place
-from .planner import available_bytes, check_fits, make_plan
+from .planner import check_fits, plan_load
 from .scheduler.scheduler import Scheduler
 from .tokenizer import Tokenizer
 
-_ROWS = 256  # tokens of one step, at least
 _CHAT_STOPS = ("<eos>", "<turn|>", "<|tool_response>")  # of instruction-tuned Gemma 4
 _PLACEHOLDERS = ("<|image|>", "<|audio|>", "<|video|>", "<image_soft_token>")
 
@@ -95,7 +93,7 @@ def load(
     refuse_unknown("load", unknown, [*given, "progress"])
     options = check_load(given)
     folder = find(path_or_id, revision=options.revision, progress=progress)
-    return _build(os.fspath(path_or_id), _read_files(folder, options), options, progress)
+    return _build(os.fspath(path_or_id), _read_files(folder), options, progress)
 
 
 def _build(
@@ -105,43 +103,22 @@ def _build(
     progress: bool | Callable[[Any], object] | None,
 ) -> Model:
     """The plan, the check that it fits, and only then what takes memory."""
-    checkpoint = _core.Checkpoint(list(files.shards.paths), list(files.shards.entries))
-    context = context_for(options.context, files.config.context)
-    max_rows = max(_ROWS, options.max_sequences)
-
-    def plan_memory(tokens: int) -> _core.MemoryPlan:
-        return _core.memory_plan(
-            checkpoint,
-            files.config.plan,
-            formats=options.formats,
-            kv=options.kv,
-            context=tokens,
-            max_rows=max_rows,
-        )
-
-    plan = make_plan(
-        plan_memory,
-        context=context,
-        checkpoint_context=files.config.context,
-        max_sequences=options.max_sequences,
-        available_bytes=available_bytes(options.memory_limit),
-    )
-    check_fits(plan, name=name, context=context)
-    memory = plan_memory(context)
-    sequences = min(options.max_sequences, plan.sequences_that_fit)
-    global_pages = sequences * memory.global_pages_per_sequence
-    sliding_pages = sequences * memory.sliding_pages_per_sequence
+    planned = plan_load(files.config, files.shards, options)
+    check_fits(planned.plan, name=name, context=planned.context)
+    memory = planned.memory
+    global_pages = planned.sequences * memory.global_pages_per_sequence
+    sliding_pages = planned.sequences * memory.sliding_pages_per_sequence
     cache = place(files.shards, files.fingerprint, options.formats) if options.formats else None
 
     def make_engine(packed: str | None) -> _core.Engine:
         with Bar("load", "B", progress) as bar:
             return _core.Engine(
-                checkpoint,
+                planned.checkpoint,
                 files.config.plan,
                 formats=options.formats,
                 kv=options.kv,
                 threads=_threads(options.threads),
-                max_rows=max_rows,
+                max_rows=planned.max_rows,
                 global_pages=global_pages,
                 sliding_pages=sliding_pages,
                 packed=packed,
@@ -155,8 +132,8 @@ def _build(
         if cache is not None:
             cache.store(engine, memory.weight_bytes)
     scheduler = Scheduler(
-        max_rows=max_rows,
-        max_sequences=sequences,
+        max_rows=planned.max_rows,
+        max_sequences=planned.sequences,
         global_pages=global_pages,
         sliding_pages=sliding_pages,
         ring_pages=memory.sliding_pages_per_sequence,
@@ -173,10 +150,10 @@ def _build(
             stop_ids=_stop_ids(files),
             banned=_banned(files),
             defaults=_sampling_defaults(files),
-            context=context,
+            context=planned.context,
             kv=options.kv,
             numerics=_core.numerics,
-            plan=plan,
+            plan=replace(planned.plan, measured=engine.memory()),
             engine=engine,
             scheduler=scheduler,
         )
@@ -211,15 +188,10 @@ class _Files:
     template: ChatTemplate | None
 
 
-def _read_files(folder: Path, options: LoadOptions) -> _Files:
+def _read_files(folder: Path) -> _Files:
     config = read_config(read_json(folder / "config.json"))
     generation = folder / "generation_config.json"
     shards = read_shards(folder)
-    if options.weights == "bf16" and any(entry[1] == "F32" for entry in shards.entries):
-        raise Unsupported(
-            "load: weights='bf16' of a float32 checkpoint is to come; weights='auto' computes "
-            "with float32"
-        )
     has_tokenizer = (folder / "tokenizer.json").exists()
     return _Files(
         config=config,

@@ -293,8 +293,10 @@ class DefaultContext(int):
 class LoadOptions:
     """Every option of load, checked as far as that goes without the checkpoint."""
 
+    given: Mapping[str, Any]  # the keywords as they were
     weights: str  # as given; "mixed" for a mapping
     formats: Mapping[str, str]  # class: integer format; the others stay as stored
+    per_layer_table: str  # where it stands: "disk" or "memory"
     kv: str  # "f32" or "bf16"
     context: int
     max_sequences: int
@@ -302,6 +304,10 @@ class LoadOptions:
     memory_limit: int | None  # bytes
     revision: str | None
     allow_custom_template: bool
+
+    def changed(self, **keywords: Any) -> LoadOptions:
+        """The same with other keywords, checked like the first ones; raises what they raise."""
+        return check_load({**self.given, **keywords})
 
 
 def check_load(given: Mapping[str, Any]) -> LoadOptions:
@@ -337,8 +343,10 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
         _bad("revision", revision, "the name of a branch, tag or commit")
     context = given["context"]
     return LoadOptions(
+        given=dict(given),
         weights=given["weights"] if isinstance(given["weights"], str) else "mixed",
         formats=formats,
+        per_layer_table="disk" if tables == "auto" else tables,
         kv="bf16" if kv == "auto" else kv,
         context=context
         if isinstance(context, DefaultContext)

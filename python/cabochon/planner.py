@@ -1,19 +1,148 @@
-"""What a model takes and what there is, before anything is read.
+"""What a model takes and what there is, before weights are read: `plan`, and how `load` begins.
 
-The bytes come from the engine's own code, so what is planned is what is allocated.
+The bytes come from the engine's own code, so what is planned is what is allocated. Advice is found
+by planning again with other options: what it names was computed, by the same code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from . import _core
+from .checkpoint import Shards, read_json, read_shards
+from .config import ModelConfig, read_config
 from .display import size
-from .errors import OutOfMemory
+from .errors import OutOfMemory, Unsupported
+from .hub import find
+from .options import DefaultContext, LoadOptions, check_load, context_for, refuse_unknown
 from .types import Plan, PlanRow
 
+_ROWS = 256  # tokens of one step, at least
 _STEP = _core.PAGE_POSITIONS  # largest_context is a multiple of it
+_OF_LOAD_ALONE = {"threads": None, "arithmetic": "exact", "allow_custom_template": False}
+
+# Keywords of load that can take less memory; what changes answers least comes first.
+_SMALLER: tuple[dict[str, str], ...] = (
+    {"per_layer_embeddings": "disk"},
+    {"kv": "bf16"},
+    {"kv": "int8"},
+    {"weights": "int8"},
+    {"weights": "int8", "kv": "int8"},
+    {"weights": "int4"},
+    {"weights": "int4", "per_layer_embeddings": "disk"},
+    {"weights": "int4", "kv": "bf16"},
+    {"weights": "int4", "kv": "int8"},
+    {"weights": "int4", "kv": "int8", "per_layer_embeddings": "disk"},
+)
+
+
+def plan(
+    path_or_id: str | os.PathLike[str],
+    *,
+    weights: str | Mapping[str, str] = "auto",
+    kv: str = "auto",
+    device: str = "auto",
+    context: int = DefaultContext(8192),
+    max_sequences: int = 16,
+    per_layer_embeddings: str = "auto",
+    adapter: str | os.PathLike[str] | Mapping[str, str] | None = None,
+    drafter: str | os.PathLike[str] | None = None,
+    revision: str | None = None,
+    memory_limit: int | str | None = None,
+    **unknown: Any,
+) -> Plan:
+    """What `load` with these options would take, and what to change where that is too much.
+
+    Reads config.json and the headers of the safetensors files. The files must be here whole, but no
+    weight is read and no memory taken. A plan that does not fit is a result and no error.
+
+    Args:
+        path_or_id: as `load` takes it; nothing is downloaded.
+        weights, kv, device, context, max_sequences, per_layer_embeddings, adapter, drafter: as
+            `load` takes them, with its defaults.
+        revision, memory_limit: the same.
+
+    Returns:
+        The plan; `fits` says whether load would accept it, `advice` what to change.
+
+    Raises:
+        CheckpointError: a file is damaged, missing or contradicts another.
+        InvalidArgument: an option is out of range or unknown.
+        Unsupported: right, but not for this build; or a hub id whose files are not here.
+    """
+    given = {**locals()}
+    for name in ("path_or_id", "unknown"):
+        del given[name]
+    refuse_unknown("plan", unknown, given)
+    options = check_load(given | _OF_LOAD_ALONE)
+    folder = find(path_or_id, revision=options.revision, fetch=False)
+    config = read_config(read_json(folder / "config.json"))
+    return plan_load(config, read_shards(folder), options).plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """A plan, and the sizes of an engine that keeps to it."""
+
+    plan: Plan
+    memory: _core.MemoryPlan
+    checkpoint: _core.Checkpoint
+    context: int  # tokens of one sequence
+    max_rows: int  # tokens of one step
+    sequences: int  # computed together; 0 where it does not fit
+
+
+def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> LoadPlan:
+    """What loading this checkpoint with these options takes; raises what `plan` raises."""
+    if options.weights == "bf16" and any(entry[1] == "F32" for entry in shards.entries):
+        raise Unsupported(
+            "load: weights='bf16' of a float32 checkpoint is to come; weights='auto' computes "
+            "with float32"
+        )
+    checkpoint = _core.Checkpoint(list(shards.paths), list(shards.entries))
+    max_rows = max(_ROWS, options.max_sequences)
+    context = context_for(options.context, config.context)
+    available = available_bytes(options.memory_limit)
+
+    def memory(options: LoadOptions, tokens: int) -> _core.MemoryPlan:
+        return _core.memory_plan(
+            checkpoint,
+            config.plan,
+            formats=options.formats,
+            kv=options.kv,
+            context=tokens,
+            max_rows=max_rows,
+        )
+
+    def planned(options: LoadOptions) -> Plan:
+        return make_plan(
+            lambda tokens: memory(options, tokens),
+            context=context_for(options.context, config.context),
+            checkpoint_context=config.context,
+            max_sequences=options.max_sequences,
+            available_bytes=available,
+        )
+
+    def planned_with(keywords: Mapping[str, Any]) -> Plan | None:
+        try:
+            return planned(options.changed(**keywords))
+        except Unsupported:
+            return None
+
+    found = planned(options)
+    said = advise(found, planned_with, context=context, max_sequences=options.max_sequences)
+    return LoadPlan(
+        plan=replace(found, advice=said),
+        memory=memory(options, context),
+        checkpoint=checkpoint,
+        context=context,
+        max_rows=max_rows,
+        sequences=min(options.max_sequences, found.sequences_that_fit),
+    )
 
 
 def make_plan(
@@ -65,25 +194,121 @@ def _largest(fits: Callable[[int], bool], most: int) -> int:
     return low * _STEP
 
 
+def advise(
+    plan: Plan,
+    planned_with: Callable[[Mapping[str, Any]], Plan | None],
+    *,
+    context: int,
+    max_sequences: int,
+) -> tuple[str, ...]:
+    """What fits, and where that is less than was asked for, what would; the best first.
+
+    Args:
+        plan: of what was asked for.
+        planned_with: the plan with some keywords of load changed; None where load refuses them.
+        context, max_sequences: that were asked for.
+    """
+    if plan.sequences_that_fit >= max_sequences:
+        left = plan.available_bytes - plan.device_bytes
+        return (
+            f"{_sequences(max_sequences)} of {context:,} tokens: fits, {size(left)} stay free; a "
+            f"sequence alone may have {plan.largest_context:,} tokens",
+        )
+    if plan.fits:
+        said = (
+            f"{plan.sequences_that_fit} of {_sequences(max_sequences)} of {context:,} tokens are "
+            "computed together, the others wait their turn"
+        )
+        return (said, *_more_at_once(plan, planned_with, context, max_sequences))
+    return tuple(_instead(plan, planned_with, context))
+
+
+def _more_at_once(
+    plan: Plan,
+    planned_with: Callable[[Mapping[str, Any]], Plan | None],
+    context: int,
+    max_sequences: int,
+) -> Iterator[str]:
+    """Changes with which more sequences are computed together, until all are."""
+    for share in (2, 4, 8):
+        shorter = planned_with({"context": max(1, context // share)})
+        if shorter is not None and shorter.sequences_that_fit >= max_sequences:
+            yield f"context={max(1, context // share)}: all {max_sequences} together"
+            break
+    most = plan.sequences_that_fit
+    for keywords in _SMALLER:
+        other = planned_with(keywords)
+        if other is None or other.sequences_that_fit <= most:
+            continue
+        most = other.sequences_that_fit
+        yield f"{_words(keywords)}: {min(most, max_sequences)} together"
+        if most >= max_sequences:
+            return
+
+
+def _instead(
+    plan: Plan, planned_with: Callable[[Mapping[str, Any]], Plan | None], context: int
+) -> Iterator[str]:
+    """Changes with which one sequence fits; where there are none, how much is missing."""
+
+    def shorter(keywords: Mapping[str, Any], largest: int) -> str:
+        changed = {**keywords, "context": largest}
+        other = planned_with(changed)
+        assert other is not None, "the same keywords gave a plan before"
+        return f"{_words(changed)}: needs {size(other.device_bytes)}"
+
+    smallest, smallest_keywords = plan, dict[str, str]()
+    # A context that is much shorter than wanted is worse advice than other formats.
+    is_near = 4 * plan.largest_context >= context
+    if is_near:
+        yield shorter({}, plan.largest_context)
+    is_found = is_near
+    for keywords in _SMALLER:
+        other = planned_with(keywords)
+        if other is None or other.device_bytes >= smallest.device_bytes:
+            continue
+        smallest, smallest_keywords = other, keywords
+        if other.fits:
+            is_found = True
+            yield (
+                f"{_words(keywords)}: needs {size(other.device_bytes)}, "
+                f"{_sequences(other.sequences_that_fit)} of {context:,} tokens together"
+            )
+    if plan.largest_context and not is_near:
+        is_found = True
+        yield shorter({}, plan.largest_context)
+    if not is_found and smallest.largest_context:
+        is_found = True
+        yield shorter(smallest_keywords, smallest.largest_context)
+    if not is_found:
+        missing = size(smallest.device_bytes - smallest.available_bytes)
+        with_what = f" with {_words(smallest_keywords)}" if smallest_keywords else ""
+        yield (f"no context fits{with_what}: it takes {missing} more memory, or a smaller model")
+
+
+def _words(keywords: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in keywords.items())
+
+
+def _sequences(count: int) -> str:
+    return f"{count:,} sequence{'' if count == 1 else 's'}"
+
+
 def check_fits(plan: Plan, *, name: str, context: int) -> None:
     """Refuses a load for which not even one full-length sequence fits.
 
     Raises:
-        OutOfMemory: with the plan.
+        OutOfMemory: with the plan; its message names the first advice.
     """
     if plan.fits:
         return
-    needed = plan.host_bytes + plan.mapped_bytes
-    weights = plan.host_bytes - plan.kv_bytes - plan.scratch_bytes + plan.mapped_bytes
-    advice = (
-        f"load with context={plan.largest_context}"
-        if plan.largest_context
-        else "no context fits: it takes a smaller model or a machine with more memory"
-    )
+    weights = plan.device_bytes - plan.kv_bytes - plan.scratch_bytes
+    advice = plan.advice[0]
     raise OutOfMemory(
-        f"{name} needs {size(needed)}: weights {size(weights)}, KV {size(plan.kv_bytes)} "
-        f"(1 sequence of {context:,} tokens), scratch {size(plan.scratch_bytes)}; "
-        f"{size(plan.available_bytes)} is available: {advice}",
+        f"{name} needs {size(plan.device_bytes)}: weights {size(weights)}, KV "
+        f"{size(plan.kv_bytes)} (1 sequence of {context:,} tokens), scratch "
+        f"{size(plan.scratch_bytes)}; {size(plan.available_bytes)} is available: "
+        f"{advice if advice.startswith('no ') else f'load with {advice}'}",
         plan=plan,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         """All fields in types that JSON has."""
-        return {field.name: jsonable(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        return {item.name: jsonable(getattr(self, item.name)) for item in fields(self)}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +193,9 @@ class Plan(Record):
     fits: bool  # load will not refuse
     sequences_that_fit: int  # of `context` tokens
     largest_context: int  # tokens of one sequence
-    advice: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()  # what fits, or what to change; the best first
+    # Bytes that were allocated, by part ("weights", "mapped", "kv", "scratch"); empty: not loaded.
+    measured: Mapping[str, int] = field(default_factory=dict)
 
     def _table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
         rows: list[Sequence[str]] = [
@@ -206,8 +208,24 @@ class Plan(Record):
 
     def table(self) -> str:
         """The plan as text, bytes in GiB (2^30)."""
-        head, rows = self._table()
-        return f"{display.text_table(head, rows)}\n{self._summary()}"
+        parts = [display.text_table(*self._table()), self._summary()]
+        if self.measured:
+            parts.append(display.text_table(*self._comparison()))
+        return "\n".join(parts)
+
+    def _comparison(self) -> tuple[Sequence[str], list[Sequence[str]]]:
+        """Planned and allocated bytes, part by part."""
+        planned = {
+            "weights": self.host_bytes - self.kv_bytes - self.scratch_bytes,
+            "mapped": self.mapped_bytes,
+            "kv": self.kv_bytes,
+            "scratch": self.scratch_bytes,
+        }
+        rows: list[Sequence[str]] = [
+            (name, display.size(planned[name]), display.size(count))
+            for name, count in self.measured.items()
+        ]
+        return ("part", "planned", "allocated"), rows
 
     def _summary(self) -> str:
         return (

@@ -214,7 +214,6 @@ def test_closing_in_the_middle_of_a_stream_ends_it_with_closed(demo_folder: Path
 @pytest.mark.parametrize(
     "use",
     [
-        lambda: cabochon.plan("x"),
         lambda: cabochon.doctor(),
         lambda: cabochon.evaluate(None),
     ],

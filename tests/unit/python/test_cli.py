@@ -33,7 +33,7 @@ def test_each_kind_of_error_has_its_exit_code(error: errors.CabochonError, code:
     assert cli.exit_code(error) == code
 
 
-@pytest.mark.parametrize("command", ["plan", "doctor", "evaluate", "cache", "quantize", "serve"])
+@pytest.mark.parametrize("command", ["doctor", "evaluate", "cache", "quantize", "serve"])
 def test_commands_that_are_to_come_say_so(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "model", "--weights", "int4"]) == 1
     assert f"{command} is to come" in capsys.readouterr().err
@@ -75,7 +75,9 @@ def test_every_option_has_the_name_that_the_library_has() -> None:
     pytest.importorskip("cabochon._core")
     from cabochon.loading import load
     from cabochon.model import Model
+    from cabochon.planner import plan
 
+    assert set(cli._PLANNING) == set(inspect.signature(plan).parameters) - {"path_or_id", "unknown"}
     assert set(cli._LOADING) <= set(inspect.signature(load).parameters)
     assert set(cli._SAMPLING) <= set(inspect.signature(Model.generate).parameters)
 

@@ -108,10 +108,76 @@ def test_the_largest_context_is_the_largest_that_fits(available: int, largest: i
     assert found.fits == (available >= 1100 + 1280)
 
 
-def test_what_does_not_fit_says_what_would() -> None:
-    with pytest.raises(OutOfMemory, match=r"load with context=64") as caught:
-        planner.check_fits(plan(1100 + 700), name="m", context=128)
-    assert caught.value.plan.sequences_that_fit == 0
-    with pytest.raises(OutOfMemory, match="no context fits"):
-        planner.check_fits(plan(1100), name="m", context=128)
+def advised(available: int, *, context: int = 128, sequences: int = 4, **others: int) -> list[str]:
+    """Advice where load takes a context, kv='int8' (half the KV) and weights=; sizes of weights."""
+
+    def planned_with(keywords: Any) -> Any:
+        if not set(keywords) <= {"context", "kv", "weights"} or keywords.get("kv") == "bf16":
+            return None
+        weights = others.get(keywords.get("weights", "as stored"), 1000)
+        share = 5 if "kv" in keywords else 10
+
+        def memory_with(tokens: int) -> Any:
+            found = memory(tokens)
+            found.weight_bytes, found.mapped_bytes = weights, 0
+            found.kv_bytes_per_sequence = share * tokens
+            return found
+
+        return planner.make_plan(
+            memory_with,
+            context=keywords.get("context", context),
+            checkpoint_context=1000,
+            max_sequences=sequences,
+            available_bytes=available,
+        )
+
+    found = plan(available, context=context, sequences=sequences)
+    return list(planner.advise(found, planned_with, context=context, max_sequences=sequences))
+
+
+def test_what_fits_says_what_stays_free_and_how_long_one_sequence_may_be() -> None:
+    (said,) = advised(1100 + 4 * 1280 + 1024)
+
+    assert said == (
+        "4 sequences of 128 tokens: fits, 1.0 KiB stay free; a sequence alone may have 576 tokens"
+    )
+
+
+def test_fewer_sequences_than_asked_come_with_what_lets_more_run() -> None:
+    said = advised(1100 + 2 * 1280, int8=900, int4=500)
+
+    assert said == [
+        "2 of 4 sequences of 128 tokens are computed together, the others wait their turn",
+        "context=64: all 4 together",
+        "kv='int8': 4 together",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("available", "sizes", "first"),
+    [
+        # Half of the context that was asked for is near enough to come before other formats.
+        (1800, {}, "context=64: needs 1.7 KiB"),
+        (1400, {"int8": 0}, "weights='int8': needs 1.3 KiB, 1 sequence of 128 tokens together"),
+        (1300, {"int4": 500}, "weights='int4', kv='int8': needs 1.2 KiB, 1 sequence of 128"),
+        (1000, {"int4": 500}, "weights='int4', kv='int8', context=64: needs 0.9 KiB"),
+        (600, {"int4": 500}, "no context fits with weights='int4', kv='int8': it takes 0.6 KiB"),
+    ],
+)
+def test_what_does_not_fit_says_what_would_the_best_first(
+    available: int, sizes: dict[str, int], first: str
+) -> None:
+    assert advised(available, **sizes)[0].startswith(first)
+
+
+def test_a_load_that_does_not_fit_is_refused_with_the_first_advice() -> None:
+    from dataclasses import replace
+
+    refused = replace(plan(1100 + 700), advice=("context=64: needs 1.7 KiB", "kv='int8': more"))
+
+    with pytest.raises(OutOfMemory, match=r"load with context=64: needs 1\.7 KiB$") as caught:
+        planner.check_fits(refused, name="m", context=128)
+    assert caught.value.plan is refused
+    with pytest.raises(OutOfMemory, match=r"is available: no context fits"):
+        planner.check_fits(replace(refused, advice=("no context fits",)), name="m", context=128)
     planner.check_fits(plan(1100 + 1280), name="m", context=128)
