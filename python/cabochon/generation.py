@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -63,6 +64,7 @@ class Setting:
     context: int
     banned: Ints
     manifest: dict[str, Any]  # fields of Manifest that do not depend on the prompt
+    is_streamed: bool  # somebody reads the text while it is written
 
 
 class Generation:
@@ -73,8 +75,11 @@ class Generation:
         self.prompt, self.seed, self.index = prompt, seed, index
         self.events: deque[Event] = deque()
         self._setting, self._options = setting, options
-        self._stream = setting.tokenizer.stream() if setting.tokenizer else None
-        self._search = StopSearch(() if options.ignore_stops else options.stop)
+        stops = () if options.ignore_stops else options.stop
+        # Followed from the first token on only where it must be: ids alone need no tokenizer.
+        is_followed = setting.is_streamed or bool(stops)
+        self._stream = setting.tokenizer.stream() if setting.tokenizer and is_followed else None
+        self._search = StopSearch(stops)
         self._text: list[str] = []
         self._unsent: list[int] = []  # ids since the last text
         self._ids: list[int] = []
@@ -134,13 +139,14 @@ class Generation:
         """What came of it; the sequence is finished, or never began because of `error`."""
         setting, options = self._setting, self._options
         ids = np.asarray(self._ids, np.int32)
-        tokenizer = setting.tokenizer
         error = error or self.sequence.error
         settings = MappingProxyType({**options.settings(), "seed": self.seed})
         top_shape = (len(self._ids), options.top)
-        return Result(
-            text="".join(self._text),
-            raw_text=tokenizer.decode(self._ids, special=True) if tokenizer else "",
+        # A token that stopped it is no text.
+        written = ids[:-1] if self._finish_reason == "stop" else ids
+        answer = "".join(self._text) if self._stream else None
+        return Result.undecoded(
+            partial(_texts, setting.tokenizer, ids.tolist(), written.tolist(), answer),
             token_ids=ids,
             prompt_token_ids=self.prompt.token_ids,
             logprobs=None if options.logprobs is False else np.asarray(self._logprobs, np.float32),
@@ -194,6 +200,16 @@ class Generation:
             prefill_tokens_per_s=self.prompt.token_ids.size / prefill_s if prefill_s > 0 else 0.0,
             decode_tokens_per_s=(len(self._ids) - 1) / decode_s if decode_s > 0 else 0.0,
         )
+
+
+def _texts(
+    tokenizer: Tokenizer | None, ids: list[int], written: list[int], answer: str | None
+) -> tuple[str, str]:
+    """The text of an answer, given where it was followed, and of all its ids."""
+    if tokenizer is None or not ids:
+        return "", ""
+    raw_text = tokenizer.decode(ids, special=True)
+    return tokenizer.decode(written) if answer is None else answer, raw_text
 
 
 def _sampling(options: GenerateOptions, seed: int, banned: Ints) -> Sampling:

@@ -77,10 +77,12 @@ def load(
             `types.Progress`.
 
     Returns:
-        The model; close it, or use it as a context manager.
+        The model; close it, or use it as a context manager. A published vocabulary is parsed when
+        text is first turned into ids or back, which takes about a second; ids never wait for it.
 
     Raises:
-        CheckpointError: a file is damaged, missing or contradicts another.
+        CheckpointError: a file is damaged, missing or contradicts another. What is damaged inside
+            a published vocabulary is found, with the same error, by what first needs it.
         OutOfMemory: not even one full-length sequence fits; raised before weights are read.
         Unsupported: right, but not for this build.
         InvalidArgument: an option is out of range or unknown.

@@ -166,7 +166,7 @@ class Model:
         for name in ("self", "prompt", "progress", "unknown"):
             del given[name]
         refuse_unknown("generate", unknown, [*given, "progress"])
-        generations, is_list = self._generations(prompt, given)
+        generations, is_list = self._generations(prompt, given, is_streamed=False)
         items = [generation.sequence for generation in generations]
         self._run(items, "generate", progress, is_list)
         results = [
@@ -191,10 +191,12 @@ class Model:
         given = {**_GENERATE_DEFAULTS, **options}
         given.pop("progress", None)
         refuse_unknown("stream", set(given) - set(_GENERATE_DEFAULTS), list(_GENERATE_DEFAULTS))
-        generations, is_list = self._generations(prompt, given)
+        generations, is_list = self._generations(prompt, given, is_streamed=True)
         return self._events(generations, given["on_error"], is_list)
 
-    def _generations(self, prompt: Any, given: dict[str, Any]) -> tuple[list[Generation], bool]:
+    def _generations(
+        self, prompt: Any, given: dict[str, Any], *, is_streamed: bool
+    ) -> tuple[list[Generation], bool]:
         self._enter()
         options = check_generate(
             given,
@@ -209,6 +211,7 @@ class Model:
             context=self.context,
             banned=np.array(self._parts.banned, np.int32),
             manifest=information.manifest_fields(self._parts),
+            is_streamed=is_streamed,
         )
         prompts, is_list = split(prompt)
         generations = []

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from . import display
 from .types import Floats, Ints, Manifest, MediaUse, Record, Timings, ToolCall, Usage
 
+_TEXTS = ("text", "raw_text")
+
+
+class _Answer(Record):
+    """Where a Result keeps what makes its texts, until somebody looks at them."""
+
+    __slots__ = ("_decode",)
+    _decode: Callable[[], tuple[str, str]]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Result(Record):
-    """One finished answer. `str(result)` is its text."""
+class Result(_Answer):
+    """One finished answer. `str(result)` is its text.
+
+    Texts are decoded when they are first looked at, so that ids alone never wait for a tokenizer;
+    that raises CheckpointError where tokenizer.json turns out to be damaged.
+    """
 
     text: str  # the answer: no thoughts, calls, control tokens or stop string
     thinking: str | None = None
@@ -36,6 +49,24 @@ class Result(Record):
     settings: Mapping[str, Any]  # every option in force, defaults resolved
     manifest: Manifest
     error: Exception | None = None  # with on_error="return"
+
+    @classmethod
+    def undecoded(cls, decode: Callable[[], tuple[str, str]], **fields: Any) -> Result:
+        """A Result whose `text` and `raw_text` are what `decode` gives."""
+        result = cls(text="", raw_text="", **fields)
+        object.__setattr__(result, "_decode", decode)
+        for name in _TEXTS:
+            object.__delattr__(result, name)
+        return result
+
+    def __getattr__(self, name: str) -> str:
+        # Python asks here for what has no value: no field but these two is ever without.
+        if name not in _TEXTS:
+            raise AttributeError(f"Result has no attribute {name!r}")
+        text, raw_text = self._decode()
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "raw_text", raw_text)
+        return text if name == "text" else raw_text
 
     def __str__(self) -> str:
         return self.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import math
@@ -56,6 +57,29 @@ def test_a_result_prints_as_its_text_and_shows_its_numbers() -> None:
 def test_a_result_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         result().text = "Red."  # type: ignore[misc]
+
+
+def test_texts_are_decoded_once_and_only_when_somebody_looks() -> None:
+    calls: list[int] = []
+
+    def decode() -> tuple[str, str]:
+        calls.append(1)
+        return "Blue.", "Blue.<turn|>"
+
+    fields = {field.name: getattr(result(), field.name) for field in dataclasses.fields(Result)}
+    found = Result.undecoded(
+        decode, **{key: value for key, value in fields.items() if "text" not in key}
+    )
+    assert found.seed == 2**64 - 1 and calls == []
+
+    assert (found.text, found.raw_text, str(found)) == ("Blue.", "Blue.<turn|>", "Blue.")
+    assert found.to_dict() == result().to_dict()
+    assert dataclasses.replace(found, seed=1).text == copy.copy(found).text == "Blue."
+    assert calls == [1]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.text = "Red."  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="no attribute 'texts'"):
+        found.texts  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_to_dict_is_json_with_every_field_and_no_nan() -> None:

@@ -109,6 +109,21 @@ def test_the_published_control_tokens_have_their_published_ids(published):
     assert (published.bos_id, published.eos_id, published.pad_id) == (2, 1, 0)
 
 
+def test_the_published_tokenizer_is_not_parsed_before_text_is_asked_for(
+    published_folder, monkeypatch
+):
+    def refuse(document: Document) -> None:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(tokenizer_module, "_Vocabulary", refuse)
+
+    tokenizer = Tokenizer.from_folder(published_folder)
+
+    assert tokenizer.control_ids == GEMMA4_CONTROL
+    with pytest.raises(AssertionError, match="parsed"):
+        tokenizer.encode("hi")
+
+
 def test_the_published_tokenizer_agrees_with_the_library_on_random_ids(published, published_folder):
     library = tokenizers.Tokenizer.from_file(str(published_folder / "tokenizer.json"))
     source = random.Random(3)
