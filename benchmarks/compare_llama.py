@@ -203,7 +203,8 @@ def main() -> None:
             context=context,
             sequences=sequences,
         )
-        with llama, Probe(threads) as probe:
+        with llama:
+            probe = Probe(threads)
             facts = cabochon.facts | {
                 "peer": llama.facts,
                 "correlation": same_model(cabochon, llama, vocab),

@@ -483,8 +483,9 @@ void bind_testing(py::module_& module) {
   define("merge_attention", merge_attention, py::arg("state"), py::arg("attended"),
          py::arg("part_state"), py::arg("part"));
 
-  module.def("peak_vpdpbusd", peak_vpdpbusd, py::arg("iterations"));
-  module.def("peak_fma", peak_fma, py::arg("iterations"));
+  const py::call_guard<py::gil_scoped_release> without_gil;  // a loop on each of several threads
+  module.def("peak_vpdpbusd", peak_vpdpbusd, py::arg("iterations"), without_gil);
+  module.def("peak_fma", peak_fma, py::arg("iterations"), without_gil);
   module.def("read_bandwidth", read_bandwidth, py::arg("megabytes"), py::arg("threads"),
              py::arg("runs") = 1);
   module.def("time_matmul", time_matmul, py::arg("kernel"), py::arg("tier"), py::arg("tokens"),
