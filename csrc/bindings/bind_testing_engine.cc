@@ -1,7 +1,13 @@
 // _core.testing: parts of base, ops and engine that Python does not reach otherwise.
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <array>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/bf16.h"
@@ -54,6 +60,20 @@ std::vector<float> denormals_under_flushing(int threads) {
 #endif
   return out;
 }
+
+// A row of logits as the head leaves it.
+struct Row {
+  std::vector<float> values, largest;
+
+  explicit Row(const Array<float>& logits) : values(view(logits).begin(), view(logits).end()) {
+    const std::span<const float> all(values);
+    for (size_t begin = 0; begin < all.size(); begin += kLogitBlock) {
+      largest.push_back(
+          largest_of(all.subspan(begin, std::min<size_t>(kLogitBlock, all.size() - begin))));
+    }
+  }
+  Logits logits() { return {values, largest}; }
+};
 
 // The format's name, an array [experts, ...], and the rows and columns of each of its matrices.
 using Stack = std::tuple<std::string, py::array, int64_t, int64_t>;
@@ -135,15 +155,27 @@ void bind_testing_engine(py::module_& module) {
   module.def(
       "draw",
       [](const Array<float>& logits, const SamplingArgs& args, const Array<int32_t>& history,
-         int64_t position) { return Sampler().draw(view(logits), args, view(history), position); },
+         int64_t position) {
+        Row row(logits);
+        Sampler sampler;
+        sampler.prepare(row.values.size(), 1, &args, view(history).size());
+        const int32_t token = sampler.draw(row.logits(), args, view(history), position);
+        if (std::memcmp(row.values.data(), logits.data(), row.values.size() * sizeof(float)) != 0) {
+          throw std::runtime_error("testing: draw left the logits changed");
+        }
+        return token;
+      },
       py::arg("logits").noconvert(), py::arg("sampling"), py::arg("history").noconvert(),
       py::arg("position"));
   module.def(
       "largest",
       [](const Array<float>& logits, size_t k) {
+        Row row(logits);
         Sampler sampler;
         std::vector<std::pair<int32_t, float>> out;
-        for (const Candidate& c : sampler.largest(view(logits), k)) out.emplace_back(c.id, c.logit);
+        for (const Candidate& c : sampler.largest(row.logits(), k)) {
+          out.emplace_back(c.id, c.logit);
+        }
         return out;
       },
       py::arg("logits").noconvert(), py::arg("k"));

@@ -47,7 +47,6 @@ class CpuOps final : public Ops {
   void compute_route(const RouteArgs& args) override;
   void compute_experts(const ExpertsArgs& args) override;
   void compute_head(const HeadArgs& args) override;
-  double compute_log_sum_exp(Tensor x) override;
 
   // Runs fn over row ranges: on this thread alone when the whole costs less than a barrier is
   // worth.
@@ -105,7 +104,6 @@ class CpuOps final : public Ops {
   std::vector<int8_t> codes_;
   std::vector<float> scales_;
   std::vector<int32_t> sums_;
-  std::vector<float> chunk_sums_;  // of log_sum_exp
   static constexpr int64_t kMostItems = 256;
   std::vector<AttentionItem> items_;  // of attention: those computed before the next barrier
   std::vector<int64_t> runs_;         // where in items_ the partitions of other queries begin

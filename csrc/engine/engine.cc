@@ -6,8 +6,8 @@
 #include <utility>
 
 #include "base/float_mode.h"
+#include "base/thread_pool.h"
 #include "engine/devices.h"
-#include "engine/memory_plan.h"
 
 namespace cabochon {
 namespace {
@@ -49,8 +49,12 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
       per_layer_rows_(row_source(checkpoint_, loaded_.per_layer_table())),
       cache_(plan_, options.kv, options.global_pages, options.sliding_pages),
       decoder_(plan_, loaded_.weights(), per_layer_rows_.get(), *ops_, options.max_rows),
-      logits_arena_(Arena::padded_bytes(Dtype::kF32, kHeadRows * plan_.vocab)),
-      logits_(logits_arena_.take(Dtype::kF32, {kHeadRows, plan_.vocab})) {
+      head_arena_(head_bytes(plan_.vocab)),
+      logits_(head_arena_.take(Dtype::kF32, {kHeadRows, plan_.vocab})),
+      largest_(head_arena_.take(Dtype::kF32,
+                                {kHeadRows, (plan_.vocab + kLogitBlock - 1) / kLogitBlock})),
+      chunk_sums_(head_arena_.take(Dtype::kF32,
+                                   {kHeadRows, (plan_.vocab + kLogitChunk - 1) / kLogitChunk})) {
   if (is_any_packed(options.weights)) ops_->reserve(options.max_rows, plan_.widest_input());
 }
 
@@ -158,32 +162,53 @@ void Engine::step(const Batch& batch, StepResult result, const std::function<boo
   for (size_t row = 0; row < row_failures_.size(); ++row) {
     if (row_failures_[row] != 0) result.failures[static_cast<size_t>(row_sequences_[row])] = 1;
   }
-  const int64_t wishes = std::ssize(batch.wishes), vocab = plan_.vocab;
-  size_t logits_row = 0;
+  const int64_t wishes = std::ssize(batch.wishes);
+  logits_rows_ = 0;
   for (int64_t begin = 0; begin < wishes; begin += kHeadRows) {
     const int64_t count = std::min(kHeadRows, wishes - begin);
     ops_->head({.logits = logits_.first(count),
+                .largest = largest_.first(count),
+                .log_sums = std::span(log_sums_).first(static_cast<size_t>(count)),
+                .chunk_sums = chunk_sums_.first(count),
                 .x = rows.rows(begin, count),
                 .weight = loaded_.weights().head,
                 .softcap = plan_.logit_softcap});
-    for (int64_t i = 0; i < count; ++i) {
-      const auto wish = static_cast<size_t>(begin + i);
-      finish_wish(batch, wish, {logits_.floats() + i * vocab, static_cast<size_t>(vocab)}, result,
-                  logits_row);
-      if (batch.wishes[wish].want == Want::kLogits) ++logits_row;
-    }
+    finish_wishes(batch, begin, count, result);
     poll();
   }
 }
 
-void Engine::finish_wish(const Batch& batch, size_t index, std::span<const float> logits,
-                         const StepResult& result, size_t logits_row) {
+void Engine::finish_wishes(const Batch& batch, int64_t begin, int64_t count,
+                           const StepResult& result) {
+  const auto vocab = static_cast<size_t>(plan_.vocab);
+  const auto top = static_cast<size_t>(std::max(1, batch.top));
+  for (int64_t row = 0; row < count; ++row) {
+    const Wish& wish = batch.wishes[static_cast<size_t>(begin + row)];
+    const SequenceSlice& slice = slice_of(batch, wish);
+    const bool is_drawn = wish.want == Want::kSample;
+    samplers_[static_cast<size_t>(row)].prepare(vocab, top, is_drawn ? slice.sampling : nullptr,
+                                                slice.history.size());
+  }
+  auto finish = [&](RowRange range) noexcept {
+    for (int64_t row = range.begin; row < range.end; ++row) finish_wish(batch, begin, row, result);
+  };
+  ThreadPool::shared().parallel_for(options_.threads, count, 1, finish);
+  for (int64_t row = 0; row < count; ++row) {
+    if (batch.wishes[static_cast<size_t>(begin + row)].want == Want::kLogits) ++logits_rows_;
+  }
+}
+
+// The wish begin + row, from row `row` of the head's results.
+void Engine::finish_wish(const Batch& batch, int64_t begin, int64_t row, const StepResult& result) {
+  const auto index = static_cast<size_t>(begin + row), vocab = static_cast<size_t>(plan_.vocab);
   const Wish& wish = batch.wishes[index];
-  const auto vocab = std::ssize(logits);
-  const double log_sum =
-      ops_->log_sum_exp({Dtype::kF32, {vocab}, const_cast<float*>(logits.data())});
+  const int64_t blocks = largest_.shape[1];
+  const Logits logits{{logits_.floats() + row * plan_.vocab, vocab},
+                      {largest_.floats() + row * blocks, static_cast<size_t>(blocks)}};
+  const double log_sum = log_sums_[static_cast<size_t>(row)];
+  Sampler& sampler = samplers_[static_cast<size_t>(row)];
   const auto top = static_cast<size_t>(batch.top);
-  const std::span<const Candidate> largest = sampler_.largest(logits, std::max<size_t>(1, top));
+  const std::span<const Candidate> largest = sampler.largest(logits, std::max<size_t>(1, top));
   result.best[index] = largest[0].id;
   for (size_t i = 0; i < top; ++i) {
     // A vocabulary smaller than `top` leaves entries without a token.
@@ -193,25 +218,32 @@ void Engine::finish_wish(const Batch& batch, size_t index, std::span<const float
         is_there ? static_cast<float>(largest[i].logit - log_sum) : -INFINITY;
   }
   if (wish.want == Want::kLogits) {
-    std::copy(logits.begin(), logits.end(),
-              result.logits.begin() + static_cast<int64_t>(logits_row) * vocab);
+    const auto first = batch.wishes.begin() + begin;
+    const auto before = std::count_if(
+        first, first + row, [](const Wish& other) { return other.want == Want::kLogits; });
+    const size_t to = logits_rows_ + static_cast<size_t>(before);
+    std::copy(logits.values.begin(), logits.values.end(),
+              result.logits.begin() + static_cast<int64_t>(to * vocab));
   }
 
   int32_t token = result.best[index];
   WishStatus status = std::isfinite(log_sum) ? WishStatus::kOk : WishStatus::kNotFinite;
   if (wish.want == Want::kTarget) token = wish.target;
   if (wish.want == Want::kSample && status == WishStatus::kOk) {
-    const auto sequence = static_cast<size_t>(row_sequences_[static_cast<size_t>(wish.token)]);
-    const SequenceSlice& slice = batch.sequences[sequence];
+    const SequenceSlice& slice = slice_of(batch, wish);
     // The drawn token stands one after the row whose logits it is drawn from.
     const int64_t position = row_positions_[static_cast<size_t>(wish.token)] + 1;
-    const int32_t drawn = sampler_.draw(logits, *slice.sampling, slice.history, position);
+    const int32_t drawn = sampler.draw(logits, *slice.sampling, slice.history, position);
     if (drawn < 0) status = WishStatus::kNothingToDraw;
     if (drawn >= 0) token = drawn;
   }
   result.tokens[index] = token;
-  result.logprobs[index] = static_cast<float>(logits[static_cast<size_t>(token)] - log_sum);
+  result.logprobs[index] = static_cast<float>(logits.values[static_cast<size_t>(token)] - log_sum);
   result.status[index] = static_cast<int32_t>(status);
+}
+
+const SequenceSlice& Engine::slice_of(const Batch& batch, const Wish& wish) const {
+  return batch.sequences[static_cast<size_t>(row_sequences_[static_cast<size_t>(wish.token)])];
 }
 
 }  // namespace cabochon

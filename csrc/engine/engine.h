@@ -3,12 +3,14 @@
 // Used by one thread at a time. Does not know text, Python, or which requests a step serves.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <memory>
 
 #include "engine/batch.h"
 #include "engine/kv_cache.h"
 #include "engine/loader.h"
+#include "engine/memory_plan.h"
 #include "model/decoder.h"
 
 namespace cabochon {
@@ -49,8 +51,9 @@ class Engine {
 
  private:
   void lay_out_rows(const Batch& batch);
-  void finish_wish(const Batch& batch, size_t wish, std::span<const float> logits,
-                   const StepResult& result, size_t logits_row);
+  void finish_wishes(const Batch& batch, int64_t begin, int64_t count, const StepResult& result);
+  const SequenceSlice& slice_of(const Batch& batch, const Wish& wish) const;
+  void finish_wish(const Batch& batch, int64_t begin, int64_t row, const StepResult& result);
 
   const ModelPlan plan_;
   const EngineOptions options_;
@@ -60,9 +63,11 @@ class Engine {
   std::unique_ptr<RowSource> per_layer_rows_;
   KvCache cache_;
   Decoder decoder_;
-  Arena logits_arena_;
-  Tensor logits_;  // [kHeadRows, vocab]
-  Sampler sampler_;
+  Arena head_arena_;
+  Tensor logits_, largest_, chunk_sums_;  // of kHeadRows rows: HeadArgs
+  std::array<double, kHeadRows> log_sums_{};
+  std::array<Sampler, kHeadRows> samplers_;  // one a row: rows are finished by several threads
+  size_t logits_rows_ = 0;  // of StepResult::logits, filled before the rows at hand
   // Of the step at hand, kept so that a step allocates nothing.
   std::vector<int32_t> row_sequences_, wanted_;
   std::vector<int64_t> row_positions_;

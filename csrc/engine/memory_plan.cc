@@ -77,6 +77,14 @@ void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_
   require("sliding_pages", sliding_pages, 0, kMost);
 }
 
+int64_t head_bytes(int64_t vocab) {
+  const auto rows_of = [](int64_t columns) {
+    return Arena::padded_bytes(Dtype::kF32, kHeadRows * columns);
+  };
+  return rows_of(vocab) + rows_of((vocab + kLogitBlock - 1) / kLogitBlock) +
+         rows_of((vocab + kLogitChunk - 1) / kLogitChunk);
+}
+
 bool is_any_packed(const WeightFormats& formats) {
   return std::any_of(formats.begin(), formats.end(), [](const Format* f) { return f != nullptr; });
 }
@@ -84,8 +92,7 @@ bool is_any_packed(const WeightFormats& formats) {
 int64_t step_bytes(const ModelPlan& plan, const WeightFormats& formats, int64_t max_rows,
                    Dtype table) {
   const int64_t rounded = is_any_packed(formats) ? rounded_bytes(max_rows, plan.widest_input()) : 0;
-  return Scratch::bytes(plan, max_rows, table) +
-         Arena::padded_bytes(Dtype::kF32, kHeadRows * plan.vocab) + rounded;
+  return Scratch::bytes(plan, max_rows, table) + head_bytes(plan.vocab) + rounded;
 }
 
 MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,

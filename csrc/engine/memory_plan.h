@@ -49,6 +49,9 @@ void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_
 // Rows of logits that exist at once.
 inline constexpr int64_t kHeadRows = 16;
 
+// The head's results, and what it needs besides.
+int64_t head_bytes(int64_t vocab);
+
 bool is_any_packed(const WeightFormats& formats);
 
 // Activations, logits and rounded rows of a step; `table` is the type of the per-layer rows.

@@ -1,10 +1,15 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <array>
+#include <bit>
 #include <cmath>
 #include <limits>
+#include <numeric>
+#include <utility>
 
 #include "base/random.h"
+#include "ops/args.h"
 
 namespace cabochon {
 namespace {
@@ -14,55 +19,133 @@ constexpr size_t kHeapLimit = 256;  // above it, sorting everything costs less
 
 }  // namespace
 
-std::span<const Candidate> Sampler::largest(std::span<const float> logits, size_t k) {
-  k = std::min(k, logits.size());
+void Sampler::prepare(size_t vocab, size_t k, const SamplingArgs* args, size_t history) {
+  const bool is_drawn = args != nullptr && args->temperature != 0.0f;
+  if (is_drawn) k = std::max(k, args->top_k == 0 ? vocab : static_cast<size_t>(args->top_k));
+  const size_t entries = k > kHeapLimit ? vocab : kHeapLimit;
+  candidates_.reserve(entries);
+  if (k > kHeapLimit) sorted_.reserve(entries);
+  if (is_drawn) weights_.reserve(entries);
+  blocks_.reserve(vocab / kLogitBlock + 1);
+  if (args == nullptr) return;
+  const bool is_penalized = args->repetition_penalty != 1.0f;
+  if (is_penalized) seen_.reserve(history);
+  changes_.reserve(args->banned.size() + args->bias_ids.size() + (is_penalized ? history : 0));
+}
+
+std::span<const Candidate> Sampler::largest(const Logits& logits, size_t k) {
+  k = std::min(k, logits.values.size());
   candidates_.clear();
   if (k == 0) return {};
   if (k > kHeapLimit) {
-    for (size_t id = 0; id < logits.size(); ++id) {
-      candidates_.push_back({logits[id], static_cast<int32_t>(id)});
-    }
-    std::sort(candidates_.begin(), candidates_.end(), precedes);
-    candidates_.resize(k);
-    return candidates_;
+    sort_all(logits.values);
+    return std::span<const Candidate>(candidates_).first(k);
   }
-  // A heap whose front is the last of the k: ids ascend, so an equal logit never replaces it.
-  for (size_t id = 0; id < logits.size(); ++id) {
-    const Candidate next{logits[id], static_cast<int32_t>(id)};
-    if (candidates_.size() == k) {
-      if (!precedes(next, candidates_.front())) continue;
-      std::pop_heap(candidates_.begin(), candidates_.end(), precedes);
-      candidates_.pop_back();
+  // The first k are in the k blocks whose largest come first: each of those has an entry that
+  // comes before all entries of any other block.
+  const auto comes_first = [&](int32_t a, int32_t b) {
+    const float x = logits.largest[static_cast<size_t>(a)];
+    const float y = logits.largest[static_cast<size_t>(b)];
+    return x != y ? x > y : a < b;
+  };
+  blocks_.resize(logits.largest.size());
+  std::iota(blocks_.begin(), blocks_.end(), 0);
+  const auto end = blocks_.begin() + static_cast<int64_t>(std::min(k, blocks_.size()));
+  std::partial_sort(blocks_.begin(), end, blocks_.end(), comes_first);
+  for (auto block = blocks_.begin(); block != end; ++block) {
+    const auto begin = static_cast<size_t>(*block * kLogitBlock);
+    const size_t count = std::min(size_t{kLogitBlock}, logits.values.size() - begin);
+    for (size_t id = begin; id < begin + count; ++id) {
+      // A heap whose front is the last of the k.
+      const Candidate next{logits.values[id], static_cast<int32_t>(id)};
+      if (candidates_.size() == k) {
+        if (!precedes(next, candidates_.front())) continue;
+        std::pop_heap(candidates_.begin(), candidates_.end(), precedes);
+        candidates_.pop_back();
+      }
+      candidates_.push_back(next);
+      std::push_heap(candidates_.begin(), candidates_.end(), precedes);
     }
-    candidates_.push_back(next);
-    std::push_heap(candidates_.begin(), candidates_.end(), precedes);
   }
   std::sort_heap(candidates_.begin(), candidates_.end(), precedes);
   return candidates_;
 }
 
-int32_t Sampler::draw(std::span<const float> logits, const SamplingArgs& args,
-                      std::span<const int32_t> history, int64_t position) {
-  changed_.assign(logits.begin(), logits.end());
-  for (const int32_t id : args.banned) changed_[static_cast<size_t>(id)] = kBanned;
+// Digit by digit, from the last: each pass keeps the order of equal digits, so equal logits stay
+// in the order of their ids.
+void Sampler::sort_all(std::span<const float> values) {
+  constexpr int kBits = 11, kPasses = 3;
+  constexpr size_t kDigits = size_t{1} << kBits;
+  // A whole number that is smaller where the logit is larger; + 0 makes -0 and +0 equal.
+  const auto key = [](float logit) {
+    const auto bits = std::bit_cast<uint32_t>(logit + 0.0f);
+    return (bits >> 31) != 0 ? bits : ~bits & 0x7fffffffu;
+  };
+  candidates_.clear();
+  for (size_t id = 0; id < values.size(); ++id) {
+    candidates_.push_back({values[id], static_cast<int32_t>(id)});
+  }
+  sorted_.resize(values.size());
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const auto digit = [&](const Candidate& c) {
+      return size_t{key(c.logit) >> (kBits * pass)} & (kDigits - 1);
+    };
+    std::array<uint32_t, kDigits> places{};
+    for (const Candidate& c : candidates_) ++places[digit(c)];
+    std::exclusive_scan(places.begin(), places.end(), places.begin(), 0u);
+    for (const Candidate& c : candidates_) sorted_[places[digit(c)]++] = c;
+    std::swap(candidates_, sorted_);
+  }
+}
+
+void Sampler::change(const Logits& logits, const SamplingArgs& args,
+                     std::span<const int32_t> history) {
+  changes_.clear();
+  const auto set = [&](int32_t id, auto&& changed) {
+    float& logit = logits.values[static_cast<size_t>(id)];
+    changes_.push_back({logit, id});
+    logit = changed(logit);
+  };
+  for (const int32_t id : args.banned) set(id, [](float) { return kBanned; });
   for (size_t i = 0; i < args.bias_ids.size(); ++i) {
-    changed_[static_cast<size_t>(args.bias_ids[i])] += args.bias_values[i];
+    set(args.bias_ids[i], [&](float logit) { return logit + args.bias_values[i]; });
   }
   if (args.repetition_penalty != 1.0f) {
+    const float penalty = args.repetition_penalty;
     seen_.assign(history.begin(), history.end());
     std::sort(seen_.begin(), seen_.end());
     seen_.erase(std::unique(seen_.begin(), seen_.end()), seen_.end());
     for (const int32_t id : seen_) {
-      float& logit = changed_[static_cast<size_t>(id)];
-      logit = logit < 0.0f ? logit * args.repetition_penalty : logit / args.repetition_penalty;
+      set(id, [&](float logit) { return logit < 0.0f ? logit * penalty : logit / penalty; });
     }
   }
+  blocks_.assign(logits.largest.size(), 0);
+  for (const Candidate& c : changes_) blocks_[static_cast<size_t>(c.id / kLogitBlock)] = 1;
+  for (size_t block = 0; block < blocks_.size(); ++block) {
+    if (blocks_[block] == 0) continue;
+    const size_t begin = block * kLogitBlock;
+    const size_t count = std::min(size_t{kLogitBlock}, logits.values.size() - begin);
+    logits.largest[block] = largest_of(logits.values.subspan(begin, count));
+  }
+}
+
+int32_t Sampler::draw(const Logits& logits, const SamplingArgs& args,
+                      std::span<const int32_t> history, int64_t position) {
+  change(logits, args, history);
+  const int32_t token = pick(logits, args, position);
+  for (auto c = changes_.rbegin(); c != changes_.rend(); ++c) {
+    logits.values[static_cast<size_t>(c->id)] = c->logit;
+  }
+  return token;
+}
+
+int32_t Sampler::pick(const Logits& logits, const SamplingArgs& args, int64_t position) {
   if (args.temperature == 0.0f) {
-    const auto best = largest(changed_, 1);
+    const auto best = largest(logits, 1);
     return best[0].logit == kBanned ? -1 : best[0].id;
   }
-  const size_t k = args.top_k == 0 ? changed_.size() : static_cast<size_t>(args.top_k);
-  std::span<const Candidate> kept = largest(changed_, k);
+  const size_t k = args.top_k == 0 ? logits.values.size() : static_cast<size_t>(args.top_k);
+  std::span<const Candidate> kept = largest(logits, k);
   while (!kept.empty() && kept.back().logit == kBanned) kept = kept.first(kept.size() - 1);
   if (kept.empty()) return -1;
 

@@ -29,22 +29,36 @@ inline bool precedes(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
-// Buffers that a step reuses.
+// One row of the head's results: docs at HeadArgs.
+struct Logits {
+  std::span<float> values;   // [vocab]
+  std::span<float> largest;  // of each block of kLogitBlock ids
+};
+
+// Buffers that a step reuses. After prepare() nothing is allocated.
 class Sampler {
  public:
+  void prepare(size_t vocab, size_t k, const SamplingArgs* args, size_t history);
+
   // The k first entries of logits by (logit descending, id ascending). Valid until the next call.
-  std::span<const Candidate> largest(std::span<const float> logits, size_t k);
+  std::span<const Candidate> largest(const Logits& logits, size_t k);
 
   // Draws the token of `position`. Order, fixed: bans, bias, repetition penalty (over `history`);
   // temperature 0 ends here; top_k, division by the temperature (which keeps the order), top_p,
   // min_p, each on what the one before left; one 53-bit uniform number against the running float64
   // sum of probabilities, survivors in the order of `precedes`. -1 when nothing is left to draw.
-  int32_t draw(std::span<const float> logits, const SamplingArgs& args,
-               std::span<const int32_t> history, int64_t position);
+  // The values of logits are changed on the way and are as before at the end; `largest` is not.
+  int32_t draw(const Logits& logits, const SamplingArgs& args, std::span<const int32_t> history,
+               int64_t position);
 
  private:
-  std::vector<float> changed_;
-  std::vector<Candidate> candidates_;
+  void change(const Logits& logits, const SamplingArgs& args, std::span<const int32_t> history);
+  int32_t pick(const Logits& logits, const SamplingArgs& args, int64_t position);
+  void sort_all(std::span<const float> values);
+
+  std::vector<Candidate> candidates_, sorted_;
+  std::vector<int32_t> blocks_;
+  std::vector<Candidate> changes_;  // values before each change, in order
   std::vector<int32_t> seen_;
   std::vector<double> weights_;
 };

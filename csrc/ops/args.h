@@ -4,7 +4,9 @@
 // of any sequences, in any order: an operation treats each row by itself.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "base/tensor.h"
@@ -162,11 +164,35 @@ struct ExpertsArgs {
   Tensor results;     // [tokens * top, hidden], in slots
 };
 
+// Ids whose largest logit is noted, so that the first few of a vocabulary are found without reading
+// all of it; and ids whose exponentials are summed in float32.
+inline constexpr int64_t kLogitBlock = 256, kLogitChunk = 4096;
+
 struct HeadArgs {
-  Tensor logits;        // [tokens, vocab]
-  Tensor x;             // [tokens, hidden], normed
-  PackedWeight weight;  // [vocab, hidden]
-  float softcap;        // cap * tanh(logit / cap); 0: none
+  Tensor logits;               // [tokens, vocab]
+  Tensor largest;              // [tokens, ceil(vocab / kLogitBlock)]: largest_of each block
+  std::span<double> log_sums;  // [tokens]: natural log of the sum of exp(logit): not finite where a
+                               // logit is NaN or +infinity
+  Tensor chunk_sums;           // [tokens, ceil(vocab / kLogitChunk)] scratch
+  Tensor x;                    // [tokens, hidden], normed
+  PackedWeight weight;         // [vocab, hidden]
+  float softcap;               // cap * tanh(logit / cap); 0: none
 };
+
+// -infinity where there is none; a NaN is passed over.
+inline float largest_of(std::span<const float> values) {
+  constexpr size_t kLanes = 16;
+  float lanes[kLanes];
+  std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());
+  const auto take = [&](size_t lane, float value) {
+    lanes[lane] = value > lanes[lane] ? value : lanes[lane];
+  };
+  size_t i = 0;
+  for (; i + kLanes <= values.size(); i += kLanes) {
+    for (size_t lane = 0; lane < kLanes; ++lane) take(lane, values[i + lane]);
+  }
+  for (; i < values.size(); ++i) take(0, values[i]);
+  return *std::max_element(lanes, lanes + kLanes);
+}
 
 }  // namespace cabochon

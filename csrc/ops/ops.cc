@@ -265,14 +265,13 @@ void Ops::experts(const ExpertsArgs& args) {
 void Ops::head(const HeadArgs& args) {
   require_floats("head", "x", args.x, 2);
   require_weight("head", "weight", args.weight, args.weight.rows, args.x.shape[1]);
-  require("head", "logits", args.logits, {args.x.shape[0], args.weight.rows});
+  const int64_t tokens = args.x.shape[0], vocab = args.weight.rows;
+  require("head", "logits", args.logits, {tokens, vocab});
+  require("head", "largest", args.largest, {tokens, (vocab + kLogitBlock - 1) / kLogitBlock});
+  require("head", "chunk_sums", args.chunk_sums, {tokens, (vocab + kLogitChunk - 1) / kLogitChunk});
+  require_true(std::ssize(args.log_sums) == tokens,
+               text("head: log_sums has ", args.log_sums.size(), " entries, expected ", tokens));
   compute_head(args);
-}
-
-double Ops::log_sum_exp(Tensor x) {
-  require_rank("log_sum_exp", "x", x, 1);
-  require("log_sum_exp", "x", x, x.shape);
-  return compute_log_sum_exp(x);
 }
 
 }  // namespace cabochon

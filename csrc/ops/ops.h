@@ -51,11 +51,7 @@ class Ops {
   void experts(const ExpertsArgs& args);
 
   // head
-  void head(const HeadArgs& args);  // logits, softcapped
-  // Natural log of the sum of exp over the last dimension of x [n]: chunks of 4,096 entries, each
-  // summed in 16 lanes, chunks ascending in float64. NaN or infinity in x gives a non-finite
-  // result.
-  double log_sum_exp(Tensor x);
+  void head(const HeadArgs& args);  // logits, softcapped; their largest, and log of sum of exp
 
  private:
   virtual void compute_embed(const EmbedArgs& args) = 0;
@@ -72,7 +68,6 @@ class Ops {
   virtual void compute_route(const RouteArgs& args) = 0;
   virtual void compute_experts(const ExpertsArgs& args) = 0;
   virtual void compute_head(const HeadArgs& args) = 0;
-  virtual double compute_log_sum_exp(Tensor x) = 0;
 };
 
 }  // namespace cabochon
