@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 import tiny
 from cabochon import _core
+from cabochon._core import testing
 from cabochon.checkpoint import read_json, read_shards
 from cabochon.config import read_config
 from cabochon.errors import CheckpointError, InvalidArgument
@@ -141,6 +143,40 @@ def test_logits_are_the_same_bits_for_every_chunking_batch_thread_count_and_page
     for chunk in (1, 7, 64):
         parts = [one.step([(1, prompts[0][i : i + chunk], i)]).logits for i in range(0, 70, chunk)]
         np.testing.assert_array_equal(bits(np.concatenate(parts)), bits(alone[0]))
+
+
+@pytest.mark.parametrize("formats", [{}, {"head": "int8"}], ids=["stored", "int8"])
+@pytest.mark.parametrize("vocab", [255, 4097, 9001])  # blocks of 256 ids, chunks of 4,096
+def test_what_is_reported_of_a_row_is_what_its_logits_say(tmp_path, vocab, formats):
+    config = tiny.gemma3_text(
+        layers=1, pattern=1, query_pre_attn_scalar=16, vocab_size=vocab, hidden_size=64,
+        intermediate_size=64, sliding_window=16, num_attention_heads=1, num_key_value_heads=1,
+        head_dim=16,
+    )  # fmt: skip
+    tensors = tiny.make_tensors(config, 1, dtype="f32")
+    embedding = tensors["model.embed_tokens.weight"]
+    embedding[255::256] *= 3  # the last of a block is often the largest
+    embedding[4095:4097] *= 3
+    folder = tiny.write_files(tmp_path, config, tensors)
+    ids = prompt(2, 19, vocab)  # more rows than the head takes at once
+    benches = [Bench(folder, threads=threads, formats=formats) for threads in (1, 2, 3)]
+
+    steps = [bench.step([(0, ids, 0)], top=3) for bench in benches]
+
+    logits = steps[0].logits
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :3]
+    np.testing.assert_array_equal(steps[0].top_ids, order)
+    np.testing.assert_array_equal(steps[0].best, order[:, 0])
+    for row, largest in enumerate(logits.max(axis=1)):
+        chunks = [logits[row, i : i + 4096] for i in range(0, vocab, 4096)]
+        log_sum = float(largest) + math.log(
+            sum(float(testing.exp_sum("scalar", chunk, largest)[0]) for chunk in chunks)
+        )
+        expected = np.float32(logits[row, order[row]].astype(np.float64) - log_sum)
+        np.testing.assert_array_equal(bits(steps[0].top_logprobs[row]), bits(expected))
+    for step in steps[1:]:
+        for name in ("logits", "top_logprobs", "logprobs"):
+            np.testing.assert_array_equal(bits(getattr(step, name)), bits(getattr(steps[0], name)))
 
 
 def test_the_last_row_alone_has_the_bits_that_it_has_among_all(folder):

@@ -122,6 +122,48 @@ def test_the_largest_entries_come_by_logit_and_then_by_id(k):
     assert found == [(i, float(logits[i])) for i in order]
 
 
+@pytest.mark.parametrize("vocab", [255, 256, 257, 5000])
+@pytest.mark.parametrize("k", [1, 2, 5, 20, 256, 300, 5000])
+def test_the_largest_entries_are_found_across_blocks_of_ids_whatever_their_signs(vocab, k):
+    rng = np.random.default_rng(vocab)
+    choices = np.array([-np.inf, -7.5, -1e-40, -0.0, 0.0, 1e-40, 2.0, 3e38], np.float32)
+    mixed = np.where(rng.random(vocab) < 0.5, rng.choice(choices, vocab), rng.normal(size=vocab))
+    negative, equal = -rng.integers(1, 500, vocab), np.full(vocab, -2)
+
+    # Few entries above 0: ties of whole blocks, in many orders.
+    rare = [np.where(rng.random(vocab) < 0.002, rng.integers(1, 4, vocab), 0) for _ in range(20)]
+
+    for logits in [x.astype(np.float32) for x in (mixed, negative, equal, *rare)]:
+        found = testing.largest(logits, k)
+
+        order = sorted(range(vocab), key=lambda i: (-logits[i], i))[:k]
+        assert found == [(i, float(logits[i])) for i in order]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-9])
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_k": 700}], ids=str)
+def test_changed_logits_are_drawn_from_wherever_they_stand(temperature, options):
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        logits = rng.normal(size=1500).astype(np.float32) * 3
+        order = np.argsort(-logits).astype(np.int32)
+        banned, biased = order[: rng.integers(0, 9)], rng.permutation(order)[:5]
+        history = np.repeat(order[: rng.integers(0, 20)], 2)
+        values = rng.normal(size=5).astype(np.float32) * 6
+        args = sampling(temperature=temperature, banned=banned, bias_ids=biased, bias_values=values,
+                        repetition_penalty=1.5, **options)  # fmt: skip
+
+        drawn = testing.draw(logits, args, history, 0)
+
+        expected = logits.copy()
+        expected[banned] = -np.inf
+        expected[biased] += values
+        seen = np.unique(history)
+        low = expected[seen] < 0
+        expected[seen] = np.where(low, expected[seen] * np.float32(1.5), expected[seen] / 1.5)
+        assert drawn == np.argmax(expected)
+
+
 def test_random_numbers_are_those_of_the_published_generator():
     # Known answers of Philox 4x32-10 (Random123, kat_vectors).
     assert testing.philox(0, [0, 0, 0, 0]) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
