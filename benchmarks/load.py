@@ -4,8 +4,9 @@
 
 Every run is a fresh process, so nothing is warm but the page cache; --cold asks the system to
 drop the checkpoint's pages from it first (files must be written back and mapped by nobody else).
-The time of `import cabochon` is apart. Loading is no stream through memory, so no probe stands
-beside it.
+The time of `import cabochon` is apart. The prompt is token ids, which need no tokenizer; the first
+text after it, for which tokenizer.json is parsed, is timed apart (make_checkpoint.py --tokenizer
+copies a published one). Loading is no stream through memory, so no probe stands beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -32,32 +34,38 @@ def load_once(folder: Path, threads: int | None, weights: str) -> dict[str, Any]
     imported = time.perf_counter()
 
     import report
-    from process_memory import Peak
+    from process_memory import Peak, Resident
 
-    begin = time.perf_counter()
-    with (
-        Peak() as memory,
-        cabochon.load(folder, threads=threads, weights=weights, progress=False) as model,
-    ):
-        loaded = time.perf_counter()
-        model.generate(PROMPT, max_tokens=1, temperature=0, ignore_stops=True, progress=False)
-        first = time.perf_counter()
-        facts = report.facts(model, folder)
-        kv_bytes = model.info().memory["kv"]
-        planned = model.plan.host_bytes
-    return facts | {
-        "import_s": imported - start,
-        "load_s": loaded - begin,
-        "first_token_s": first - begin,
-        "memory": {
-            "anonymous": memory.peak.anonymous,
-            "mapped": memory.peak.mapped,
-            "kv": kv_bytes,
-            "peak_rss": memory.peak.total,
-            "before_load": memory.start.anonymous,
-            "planned_anonymous": planned,
-        },
-    }
+    with ExitStack() as stack:
+        with Peak() as memory:
+            begin = time.perf_counter()
+            model = stack.enter_context(
+                cabochon.load(folder, threads=threads, weights=weights, progress=False)
+            )
+            loaded = time.perf_counter()
+            model.generate(PROMPT, max_tokens=1, temperature=0, ignore_stops=True, progress=False)
+            first = time.perf_counter()
+        tokenizer = model._parts.tokenizer
+        encoding = time.perf_counter()
+        if tokenizer is not None:
+            tokenizer.encode("The first text.")
+        encoded = time.perf_counter()
+        return report.facts(model, folder) | {
+            "import_s": imported - start,
+            "load_s": loaded - begin,
+            "first_token_s": first - begin,
+            "tokenizer_s": encoded - encoding,
+            "tokenizer_pieces": tokenizer.vocab_size if tokenizer is not None else 0,
+            "memory": {
+                "anonymous": memory.peak.anonymous,
+                "mapped": memory.peak.mapped,
+                "kv": model.info().memory["kv"],
+                "peak_rss": memory.peak.total,
+                "before_load": memory.start.anonymous,
+                "with_text": Resident.now().anonymous,
+                "planned_anonymous": model.plan.host_bytes,
+            },
+        }
 
 
 def drop_from_page_cache(folder: Path) -> None:
@@ -101,7 +109,7 @@ def main() -> None:
             key: max(run["memory"][key] for run in records) for key in records[-1]["memory"]
         },
     }
-    for key in ("import_s", "load_s", "first_token_s"):
+    for key in ("import_s", "load_s", "first_token_s", "tokenizer_s"):
         values = [run[key] for run in records]
         record[key] = {
             "values": values,
@@ -114,10 +122,13 @@ def main() -> None:
         f"{what} | "
         f"load {record['load_s']['median']:.2f} s (best {record['load_s']['best']:.2f}), "
         f"first token of a 16-token prompt {record['first_token_s']['median']:.2f} s, "
-        f"import {record['import_s']['median']:.2f} s, median of {len(records)} | "
+        f"import {record['import_s']['median']:.2f} s, then the first text "
+        f"{record['tokenizer_s']['median']:.2f} s ({record['tokenizer_pieces']:,} pieces), "
+        f"median of {len(records)} | "
         f"peak anonymous {memory['anonymous'] / 1e9:.3f} GB "
         f"(planned {memory['planned_anonymous'] / 1e9:.3f} with KV {memory['kv'] / 1e9:.3f}, "
-        f"touched as used), peak mapped {memory['mapped'] / 1e9:.3f}, "
+        f"touched as used; {memory['with_text'] / 1e9:.3f} after the first text), "
+        f"peak mapped {memory['mapped'] / 1e9:.3f}, "
         f"peak RSS {memory['peak_rss'] / 1e9:.3f} | {report.how(record)}"
     )
     report.publish(line, record, save=arguments.save)

@@ -22,8 +22,8 @@ using PackedKey = std::array<std::byte, 32>;
 
 class PackedFile {
  public:
-  // Rises when the order or the layout of what stands in the arena changes.
-  static constexpr uint32_t kVersion = 1;
+  // Rises when the order or the layout of what stands in the arena changes, or the checksum.
+  static constexpr uint32_t kVersion = 2;
 
   // Reads and checks the header. Throws CheckpointError: no packed file, another version or key,
   // or a size that does not fit.

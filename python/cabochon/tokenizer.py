@@ -342,7 +342,7 @@ def _published_control(raw: bytes) -> dict[str, int] | None:
     behind it is refused when all is parsed.
     """
     begin = raw.find(b'"model"')
-    if begin < 0 or not raw.rstrip().endswith(b"}"):
+    if begin < 0 or not raw[-80:].rstrip().endswith(b"}"):
         return None
     try:
         head = _parse(raw[:begin] + b'"model": null}')

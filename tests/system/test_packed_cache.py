@@ -101,6 +101,38 @@ def test_a_damaged_file_is_noticed_made_again_and_warned_about(folder, cache, pl
     assert files(cache)[0].read_bytes() != data
 
 
+def _flip_two_high_bits(data: bytearray) -> None:
+    for place in (8192 + 7, 8192 + 64 + 7):  # of words that one running product takes in turn
+        data[place] ^= 0x80
+
+
+def _exchange(data: bytearray, first: int, second: int, size: int) -> None:
+    left, right = data[first : first + size], data[second : second + size]
+    assert left != right
+    data[first : first + size], data[second : second + size] = right, left
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        _flip_two_high_bits,
+        lambda data: _exchange(data, 8192, 8192 + 64, 64),
+        lambda data: _exchange(data, 8192, 8192 + 8, 8),
+        lambda data: _exchange(data, len(data) - 2, len(data) - 1, 1),
+    ],
+    ids=["two high bits", "lines", "words", "last bytes"],
+)
+def test_a_checksum_notices_more_than_one_change(folder, cache, damage):
+    logits(folder)
+    (file,) = files(cache)
+    data = bytearray(file.read_bytes())
+    damage(data)
+    file.write_bytes(data)
+
+    with pytest.warns(CabochonWarning, match="block 0 of"):
+        logits(folder)
+
+
 @pytest.mark.parametrize("size", [0, 7, 4095, 4096, -1, -5000])
 def test_a_cut_file_is_made_again(folder, cache, size):
     logits(folder)
