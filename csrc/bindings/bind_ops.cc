@@ -16,10 +16,12 @@
 #include "base/thread_pool.h"
 #include "bindings/convert.h"
 #include "bindings/core_call.h"
+#include "bindings/quantized_weight.h"
 #include "engine/devices.h"
 #include "engine/kv_cache.h"
 #include "model/rope_table.h"
 #include "ops/ops.h"
+#include "weights/logical.h"
 
 namespace cabochon {
 namespace {
@@ -80,6 +82,63 @@ PackedWeight weight_of(const py::array& array, const char* name, int rank) {
   return as_stored(tensor);
 }
 
+// The same, or what `quantize` made.
+PackedWeight weight_of(const py::object& weight, const char* name, int rank) {
+  if (!py::isinstance<QuantizedWeight>(weight)) {
+    return weight_of(weight.cast<py::array>(), name, rank);
+  }
+  const auto& quantized = weight.cast<const QuantizedWeight&>();
+  if (quantized.shape().rank() != rank) {
+    throw InvalidArgument(
+        text(name, " is ", quantized.shape(), ", expected ", rank, " dimensions"));
+  }
+  return quantized.packed();
+}
+
+std::unique_ptr<QuantizedWeight> quantize(const py::array& weight, const std::string& format) {
+  const Tensor numbers = to_tensor(weight, "weight");
+  const int threads = asked_threads();
+  std::unique_ptr<QuantizedWeight> out;
+  // Inside, because the pool's threads are those that the process's Ops has hired.
+  compute([&](Ops&) { out = std::make_unique<QuantizedWeight>(numbers, format, threads); });
+  return out;
+}
+
+std::vector<py::ssize_t> sizes_of(const Shape& shape) {
+  std::vector<py::ssize_t> sizes;
+  for (int axis = 0; axis < shape.rank(); ++axis) sizes.push_back(shape[axis]);
+  return sizes;
+}
+
+// Codes, and bf16 bits of scales (none of bf16).
+py::tuple unpack(const QuantizedWeight& weight) {
+  const Format& format = weight.format();
+  std::vector<py::ssize_t> sizes = sizes_of(weight.shape());
+  const py::dtype type = format.dtype == Dtype::kBf16 ? py::dtype::of<uint16_t>()
+                         : format.dtype == Dtype::kI8 ? py::dtype::of<int8_t>()
+                                                      : py::dtype::of<uint8_t>();
+  py::array codes(type, sizes);
+  sizes.back() = format.block == 0 ? 0 : blocks_of(format, weight.shape().back());
+  Array<uint16_t> scales(sizes);
+  auto* code_bytes = static_cast<std::byte*>(codes.mutable_data());
+  uint16_t* scale_bits = scales.mutable_data();
+  {
+    const CoreCall inside;
+    weight.unpack(code_bytes, scale_bits);
+  }
+  return py::make_tuple(codes, scales);
+}
+
+Array<float> dequantize(const QuantizedWeight& weight) {
+  Array<float> out = make_floats(weight.shape());
+  float* numbers = out.mutable_data();
+  {
+    const CoreCall inside;
+    weight.dequantize(numbers);
+  }
+  return out;
+}
+
 Array<float> rms_norm(const py::array& x, const std::optional<py::array>& weight, float epsilon) {
   const Tensor in = to_tensor(x, "x");
   Array<float> out = make_floats(in.shape);
@@ -126,7 +185,7 @@ Array<float> rope(const py::array& x, const Array<int64_t>& positions, float the
   return out;
 }
 
-Array<float> matmul(const py::array& x, const py::array& weight) {
+Array<float> matmul(const py::array& x, const py::object& weight) {
   const Tensor in = to_tensor(x, "x");
   require_rank(in, 2, "x");
   const PackedWeight matrix = weight_of(weight, "weight", 2);
@@ -270,7 +329,7 @@ py::tuple route(const py::array& x, const py::array& weight, const py::array& sc
 }
 
 Array<float> experts(const py::array& x, const Array<int32_t>& ids, const py::array& weights,
-                     const py::array& gate_up, const py::array& down) {
+                     const py::object& gate_up, const py::object& down) {
   const Tensor in = to_tensor(x, "x"), factors = to_tensor(weights, "weights");
   require_rank(in, 2, "x");
   if (ids.ndim() != 2)
@@ -283,6 +342,11 @@ Array<float> experts(const py::array& x, const Array<int32_t>& ids, const py::ar
                                "], expected ", out_rows.count, " of [", 2 * ffn, ", ", hidden,
                                "]: down is [", out_rows.count, ", ", out_rows.rows, ", ", ffn,
                                "]"));
+  }
+  if (both.format->block != 0 && ffn % kPanelRows != 0) {
+    throw InvalidArgument(text("gate_up is ", both.format->name, " [", both.count, ", ", both.rows,
+                               ", ", both.cols, "], expected an ffn that is a multiple of ",
+                               kPanelRows, ": rows are kept in panels, and up must begin one"));
   }
   Array<float> out = make_floats(in.shape);
   const Tensor result = tensor_of(out);
@@ -312,6 +376,15 @@ Array<float> experts(const py::array& x, const Array<int32_t>& ids, const py::ar
 }  // namespace
 
 void bind_ops(py::module_& module) {
+  py::class_<QuantizedWeight>(module, "QuantizedWeight")
+      .def_property_readonly("format", [](const QuantizedWeight& w) { return w.format().name; })
+      .def_property_readonly(
+          "shape",
+          [](const QuantizedWeight& w) { return py::tuple(py::cast(sizes_of(w.shape()))); })
+      .def_property_readonly("nbytes", &QuantizedWeight::bytes)
+      .def("unpack", &unpack)
+      .def("dequantize", &dequantize);
+  module.def("quantize", &quantize, py::arg("weight"), py::arg("format"));
   module.def("rms_norm", &rms_norm, py::arg("x"), py::arg("weight"), py::arg("epsilon"));
   module.def("rope", &rope, py::arg("x"), py::arg("positions").noconvert(), py::arg("theta"),
              py::arg("rotated"), py::arg("scaling"));

@@ -2,7 +2,8 @@
 
 Arrays come as NumPy arrays or as anything with `__dlpack__` on the CPU, C-contiguous: float32, or
 bf16 as `ml_dtypes.bfloat16`. Weights, keys, values and tables are used as they are; activations in
-bf16 are widened to float32 first, which is exact. Results are new float32 NumPy arrays. Sums are
+bf16 are widened to float32 first, which is exact. `quantize` makes a `Weight` in int4, int8 or bf16
+that `matmul` and `experts` take in an array's place. Results are new float32 NumPy arrays. Sums are
 float32 in the order of docs/numerics.md, and a row's result never depends on other rows.
 """
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from . import _core
 from .errors import InvalidArgument, Unsupported
-from .options import integer, real
+from .options import flag, integer, one_of, real
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -92,8 +93,9 @@ def matmul(x: Any, weight: Any) -> Floats:
     """x times the transposed weight.
 
     Args:
-        x: [tokens, in]; tokens may be 0.
-        weight: [out, in], as linear layers store it.
+        x: [tokens, in]; tokens may be 0. For an int8 or int4 weight it is rounded to int8 first,
+            with a scale for each 128 columns, as in the model.
+        weight: [out, in], as linear layers store it: an array, or a `Weight`.
 
     Returns:
         float32 [tokens, out].
@@ -103,7 +105,7 @@ def matmul(x: Any, weight: Any) -> Floats:
 
     Source: docs/numerics.md, "Matmul".
     """
-    return _core.matmul(_floats("x", x, 2), _stored("weight", weight, 2))
+    return _core.matmul(_floats("x", x, 2), _matrix("weight", weight, 2))
 
 
 def attention(
@@ -219,8 +221,10 @@ def experts(x: Any, ids: Any, weights: Any, gate_up: Any, down: Any) -> Floats:
         x: [tokens, hidden].
         ids: integers [tokens, top_k], from `route`.
         weights: [tokens, top_k].
-        gate_up: [experts, 2 * ffn, hidden]; the first ffn rows are the gate.
-        down: [experts, hidden, ffn].
+        gate_up: [experts, 2 * ffn, hidden], an array or a `Weight`; the first ffn rows are the
+            gate. In int8 or int4, ffn is a multiple of 32.
+        down: [experts, hidden, ffn], an array or a `Weight`. What meets an int8 or int4 weight is
+            rounded to int8 first, as in `matmul`.
 
     Returns:
         float32 [tokens, hidden].
@@ -230,7 +234,7 @@ def experts(x: Any, ids: Any, weights: Any, gate_up: Any, down: Any) -> Floats:
 
     Source: Gemma4TextExperts in transformers; docs/model.md, "Experts".
     """
-    stored = _stored("gate_up", gate_up, 3)
+    stored = _matrix("gate_up", gate_up, 3)
     chosen = _ids("ids", ids, 2, np.int32)
     if chosen.size and not 0 <= chosen.min() <= chosen.max() < stored.shape[0]:
         raise InvalidArgument(
@@ -243,13 +247,97 @@ def experts(x: Any, ids: Any, weights: Any, gate_up: Any, down: Any) -> Floats:
         chosen.astype(np.int32),
         _floats("weights", weights, 2),
         stored,
-        _stored("down", down, 3),
+        _matrix("down", down, 3),
     )
 
 
-def quantize(weight: Any, format: str, *, search: bool = False) -> Any:
-    """Weights in another format. To come: raises Unsupported."""
-    raise Unsupported("quantize: int8 and int4 weights are to come")
+class Weight:
+    """A weight in another format, in the bytes that the kernels read. Made by `quantize`; never
+    changes.
+
+    Its numbers are, for int8 and int4, number x scale, where each scale serves `block` columns of
+    a row: 128 in int8, 32 in int4; the last block of a row of int8 may be short.
+
+    Source: docs/formats.md, "Logical form" and "panel32".
+    """
+
+    __slots__ = ("_core",)
+
+    def __init__(self, core: _core.QuantizedWeight) -> None:
+        self._core = core
+
+    @property
+    def format(self) -> str:
+        """ "int4", "int8" or "bf16"."""
+        return self._core.format
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[..., out, in], as given."""
+        return self._core.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes it takes: codes and scales, and out filled up to a multiple of 32 rows."""
+        return self._core.nbytes
+
+    @property
+    def codes(self) -> npt.NDArray[Any]:
+        """[..., out, in], made at each look and read-only: int8 numbers of int8, the numbers + 8
+        (0 to 15) as uint8 of int4, the bits as uint16 of bf16."""
+        codes, _ = self._core.unpack()
+        codes.flags.writeable = False
+        return codes
+
+    @property
+    def scales(self) -> Floats:
+        """float32 [..., out, ceil(in / block)], made at each look and read-only. They are bf16
+        numbers. Of bf16 [..., out, 0]: it has none."""
+        _, bits = self._core.unpack()
+        scales = (bits.astype(np.uint32) << 16).view(np.float32)
+        scales.flags.writeable = False
+        return scales
+
+    def dequantize(self) -> Floats:
+        """The numbers that it stands for, as a new float32 array [..., out, in]."""
+        return self._core.dequantize()
+
+    def __repr__(self) -> str:
+        return f"Weight({self.format}, {list(self.shape)}, {self.nbytes:,} bytes)"
+
+
+def quantize(weight: Any, format: str, *, search: bool = False) -> Weight:
+    """A weight rounded to another format, as `load` rounds it.
+
+    The scale of a block is bf16(absmax / 127) in int8, bf16(absmax / 7.5) in int4; a number is
+    weight / scale, rounded to the nearest integer, ties to even, and clamped to -127..127 or -8..7.
+    In bf16 each number is rounded to the nearest, ties to even.
+
+    Args:
+        weight: [..., out, in], up to four dimensions, none empty, all numbers finite. For "int4"
+            and "int8" `in` is a multiple of 32.
+        format: "int4", "int8" or "bf16".
+        search: look for scales that lose less than absmax does; to come.
+
+    Returns:
+        The `Weight`; `matmul` and `experts` take it.
+
+    Raises:
+        InvalidArgument: another shape, dtype or format, or a number that the format cannot hold,
+            with its place.
+        Unsupported: search.
+
+    Source: docs/formats.md, "Rounding".
+    """
+    one_of("format", format, ("int4", "int8", "bf16"))
+    if flag("search", search):
+        raise Unsupported("quantize: search=True is to come; search=False takes absmax")
+    return Weight(_core.quantize(_stored("weight", weight), format))
+
+
+def _matrix(name: str, value: Any, dimensions: int) -> npt.NDArray[Any] | _core.QuantizedWeight:
+    """A weight as the core takes it where it may be a `Weight`."""
+    return value._core if isinstance(value, Weight) else _stored(name, value, dimensions)
 
 
 def _array(name: str, value: Any, dimensions: int | None, expected: str) -> npt.NDArray[Any]:

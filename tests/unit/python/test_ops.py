@@ -114,5 +114,3 @@ def test_no_rows_give_no_rows() -> None:
 def test_what_is_to_come_says_so() -> None:
     with pytest.raises(Unsupported, match="blocks is to come"):
         ops.attention(HEADS, HEADS, HEADS, blocks=np.zeros(3, np.int32))
-    with pytest.raises(Unsupported, match="to come"):
-        ops.quantize(WEIGHT, "int4")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cabochon import ops
-from cabochon.errors import InvalidArgument, Unsupported
+from cabochon.errors import InvalidArgument
 from reference import attention as reference_attention
 from reference import experts as reference_experts
 from reference import mlp as reference_mlp
@@ -227,8 +227,3 @@ def r(*shape):
 def test_an_array_that_does_not_fit_is_refused_with_what_was_found_and_expected(call, message):
     with pytest.raises(InvalidArgument, match=message):
         call()
-
-
-def test_what_is_to_come_says_so():
-    with pytest.raises(Unsupported, match="to come"):
-        ops.quantize(r(2, 32), "int4")
