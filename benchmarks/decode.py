@@ -69,11 +69,15 @@ def streamed_bytes(model: cabochon.Model, config: ModelConfig) -> float:
 
 def cached_bytes(config: ModelConfig, kv: str, positions: float) -> float:
     """Bytes of keys and values that a token at this position reads."""
-    values = 0.0
+    total = 0.0
     for layer in config.plan.layers:
         seen = min(positions, layer.window) if layer.window else positions
-        values += 2 * layer.kv_heads * layer.head_dim * seen
-    return values * VALUE_BYTES[kv]
+        # Keys that values can stand in for: of them only the columns that rope turns.
+        turned = layer.values_from_keys and layer.rope_pairs > 0
+        second = 2 * layer.rope_pairs if turned else layer.head_dim
+        row = (layer.head_dim + second) * VALUE_BYTES[kv]
+        total += layer.kv_heads * (row + (8 if kv == "int8" else 0)) * seen
+    return total
 
 
 def decode(arguments: argparse.Namespace, config: ModelConfig) -> None:

@@ -218,15 +218,10 @@ Array<float> attention(const py::array& q, const py::array& k, const py::array& 
   const Tensor result = tensor_of(out);
   compute([&](Ops& ops) {
     const int64_t pages = (count + kPagePositions - 1) / kPagePositions;
-    const int64_t half = kPagePositions * keys.shape[1] * keys.shape[2] * byte_size(Dtype::kF32);
-    const Buffer cache(pages * 2 * half);
-    const KvLayer layer{.dtype = Dtype::kF32,
-                        .pages = cache.data(),
-                        .page_bytes = 2 * half,
-                        .key_offset = 0,
-                        .value_offset = half,
-                        .kv_heads = keys.shape[1],
-                        .head_dim = keys.shape[2]};
+    KvLayer layer = kv_layer(Dtype::kF32, keys.shape[1], keys.shape[2], 0, 0);
+    const Buffer cache(pages * layer.bytes);
+    layer.pages = cache.data();
+    layer.page_bytes = layer.bytes;
     std::vector<int32_t> numbers(static_cast<size_t>(pages));
     std::iota(numbers.begin(), numbers.end(), 0);
     const PageTable table{.pages = numbers, .is_ring = false};
@@ -237,7 +232,7 @@ Array<float> attention(const py::array& q, const py::array& k, const py::array& 
     const std::span<const int64_t> all(positions);
     ops.store_kv(
         {.kv = layer, .keys = keys, .values = values, .places = {sequence, all, {&table, 1}}});
-    const int64_t needed = attention_scratch(tokens, queries.shape[1], queries.shape[2]);
+    const int64_t needed = attention_scratch(tokens, queries.shape[1], queries.shape[2], 0);
     const Buffer scratch(needed * byte_size(Dtype::kF32));
     ops.attention({.out = result,
                    .queries = queries,
@@ -245,6 +240,7 @@ Array<float> attention(const py::array& q, const py::array& k, const py::array& 
                    .places = {std::span(sequence).first(last), all.last(last), {&table, 1}},
                    .window = window,
                    .scale = scale,
+                   .key_norm = {},
                    .scratch = {Dtype::kF32, {needed}, scratch.data()}});
   });
   return out;

@@ -12,6 +12,8 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -246,20 +248,45 @@ Array<uint16_t> narrow_bf16(const std::string& tier, const Array<float>& x, size
   return out.taken();
 }
 
-// states [queries, 2]: max and sum; visible [queries, 2]: first and last.
+// states [count, 2]: max and sum; visible [count, 2]: first and last; terms: one or two tuples of
+// queries, keys, query scales, key scales (scales are empty but for int8).
 template <class Kv, auto kKernel>
 py::tuple attend(const std::string& tier, const Array<float>& states, const Array<float>& attended,
-                 const Array<float>& queries, const Array<Kv>& keys, const Array<Kv>& values,
+                 const py::list& terms, const Array<Kv>& values, const Array<float>& value_scales,
                  const Array<int64_t>& visible, float scale, size_t offset) {
-  const size_t count = extent(queries, 0), head_dim = extent(queries, 1);
+  constexpr bool kIsInt8 = std::is_same_v<Kv, int8_t>;
+  using Query = std::conditional_t<kIsInt8, int8_t, float>;
+  const size_t count = extent(attended, 0), head_dim = extent(attended, 1);
   require(count > 0 && count <= cpu::kMaxQueries, "expected 1 to kMaxQueries queries");
   require(head_dim > 0 && head_dim <= cpu::kMaxHeadDim, "expected 1 to kMaxHeadDim columns");
-  require(extent(attended, 0) == count && extent(attended, 1) == head_dim, "attended: wrong shape");
   require(extent(states, 0) == count && extent(states, 1) == 2, "states: wrong shape");
   require(extent(visible, 0) == count && extent(visible, 1) == 2, "visible: wrong shape");
-  require(extent(keys, 0) == cpu::kKeyBlock && extent(keys, 1) == head_dim, "keys: wrong shape");
   require(extent(values, 0) == cpu::kKeyBlock && extent(values, 1) == head_dim,
           "values: wrong shape");
+  require(length(value_scales) == (kIsInt8 ? cpu::kKeyBlock : 0), "value_scales: wrong length");
+  require(terms.size() == 1 || terms.size() == 2, "expected one or two terms");
+  std::vector<Guarded<Query>> queries;
+  std::vector<Guarded<Kv>> keys;
+  std::vector<Guarded<float>> query_scales, key_scales;
+  cpu::AttentionBlock block{};
+  for (const py::handle& item : terms) {
+    const auto [q, k, q_scales, k_scales] =
+        item.cast<std::tuple<Array<Query>, Array<Kv>, Array<float>, Array<float>>>();
+    const size_t size = extent(q, 1);
+    require(extent(q, 0) == count && size > 0 && size <= cpu::kMaxHeadDim, "queries: wrong shape");
+    require(extent(k, 0) == cpu::kKeyBlock && extent(k, 1) == size, "keys: wrong shape");
+    require(length(q_scales) == (kIsInt8 ? count : 0), "query scales: wrong length");
+    require(length(k_scales) == (kIsInt8 ? cpu::kKeyBlock : 0), "key scales: wrong length");
+    queries.emplace_back(q, offset);
+    keys.emplace_back(k, offset);
+    query_scales.emplace_back(q_scales, offset);
+    key_scales.emplace_back(k_scales, offset);
+    block.terms[block.term_count++] = {.queries = queries.back().data(),
+                                       .keys = keys.back().data(),
+                                       .query_scales = query_scales.back().data(),
+                                       .key_scales = key_scales.back().data(),
+                                       .size = size};
+  }
   std::vector<cpu::KeyRange> ranges;
   std::vector<cpu::SoftmaxState> softmax;
   for (size_t q = 0; q < count; ++q) {
@@ -268,15 +295,14 @@ py::tuple attend(const std::string& tier, const Array<float>& states, const Arra
     ranges.push_back({static_cast<size_t>(first), static_cast<size_t>(last)});
     softmax.push_back({states.data()[2 * q], states.data()[2 * q + 1]});
   }
-  Guarded<float> out(attended, offset), query_rows(queries, offset);
-  Guarded<Kv> key_block(keys, offset), value_block(values, offset);
-  const cpu::AttentionBlock block{.queries = query_rows.data(),
-                                  .visible = ranges.data(),
-                                  .count = count,
-                                  .keys = key_block.data(),
-                                  .values = value_block.data(),
-                                  .head_dim = head_dim,
-                                  .scale = scale};
+  Guarded<float> out(attended, offset), scales(value_scales, offset);
+  Guarded<Kv> value_block(values, offset);
+  block.visible = ranges.data();
+  block.count = count;
+  block.values = value_block.data();
+  block.value_scales = kIsInt8 ? scales.data() : nullptr;
+  block.head_dim = head_dim;
+  block.scale = scale;
   (cpu::kernels_for(tier).*kKernel)(softmax.data(), out.data(), &block);
   Array<float> after({count, size_t{2}});
   for (size_t q = 0; q < count; ++q) {
@@ -285,6 +311,13 @@ py::tuple attend(const std::string& tier, const Array<float>& states, const Arra
   }
   return py::make_tuple(
       after, out.taken({static_cast<py::ssize_t>(count), static_cast<py::ssize_t>(head_dim)}));
+}
+
+py::tuple round_row(const std::string& tier, const Array<float>& x, size_t offset) {
+  Guarded<float> in(x, offset);
+  Guarded<int8_t> codes(length(x), offset);
+  const float scale = cpu::kernels_for(tier).round_row(codes.data(), in.data(), length(x));
+  return py::make_tuple(codes.taken(), scale);
 }
 
 py::tuple merge_attention(const std::string& tier, State state, const Array<float>& attended,
@@ -475,11 +508,13 @@ void bind_testing(py::module_& module) {
   define("widen_bf16", widen_bf16, x);
   define("narrow_bf16", narrow_bf16, x);
   const auto define_attend = [&](const char* name, auto function) {
-    define(name, function, py::arg("states"), py::arg("attended"), py::arg("queries"),
-           py::arg("keys"), py::arg("values"), py::arg("visible"), py::arg("scale"));
+    define(name, function, py::arg("states"), py::arg("attended"), py::arg("terms"),
+           py::arg("values"), py::arg("value_scales"), py::arg("visible"), py::arg("scale"));
   };
   define_attend("attend_f32", attend<float, &cpu::Kernels::attend_f32>);
   define_attend("attend_bf16", attend<uint16_t, &cpu::Kernels::attend_bf16>);
+  define_attend("attend_int8", attend<int8_t, &cpu::Kernels::attend_int8>);
+  define("round_row", round_row, x);
   define("merge_attention", merge_attention, py::arg("state"), py::arg("attended"),
          py::arg("part_state"), py::arg("part"));
 

@@ -104,7 +104,8 @@ ModelPlan to_plan(const py::object& plan) {
 Dtype to_kv_dtype(const std::string& kv) {
   if (kv == "f32") return Dtype::kF32;
   if (kv == "bf16") return Dtype::kBf16;
-  throw InvalidArgument(text("kv is '", kv, "', expected 'f32' or 'bf16'"));
+  if (kv == "int8") return Dtype::kI8;
+  throw InvalidArgument(text("kv is '", kv, "', expected 'f32', 'bf16' or 'int8'"));
 }
 
 WeightFormats to_formats(const std::map<std::string, std::string>& formats) {

@@ -75,7 +75,7 @@ void for_each_field(ModelPlan& p, Fn&& fn) {
 // From cabochon.config.ModelPlan. Throws InvalidArgument naming a field that does not fit.
 ModelPlan to_plan(const py::object& plan);
 
-Dtype to_kv_dtype(const std::string& kv);  // "f32" or "bf16"
+Dtype to_kv_dtype(const std::string& kv);  // "f32", "bf16" or "int8"
 
 // {"attention": "int4", "head": "int8", ...}: classes that are packed; others stay as stored.
 WeightFormats to_formats(const std::map<std::string, std::string>& formats);

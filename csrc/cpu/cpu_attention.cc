@@ -5,6 +5,7 @@
 // every thread busy; their results are merged in the order of the keys, whoever computed them.
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "cpu/cpu_ops.h"
 
@@ -17,8 +18,12 @@ static_assert(kMost == kAttentionQueries, "scratch is sized for what a kernel ta
 constexpr int64_t kBlock = static_cast<int64_t>(kKeyBlock);
 static_assert(kBlock == 64, "a page holds one block of keys");
 
-// Bytes of one kv head in a page.
-int64_t head_bytes(const KvLayer& kv) { return kBlock * kv.head_dim * byte_size(kv.dtype); }
+// The columns that turn, of a head: those of the first halves of the pairs, then of the second.
+void gather_turned(float* out, const float* head, const KvLayer& kv) noexcept {
+  const int64_t pairs = kv.turned / 2;
+  std::copy_n(head, pairs, out);
+  std::copy_n(head + kv.head_dim / 2, pairs, out + pairs);
+}
 
 // Keys [first, last); none where first >= last.
 struct Keys {
@@ -39,26 +44,39 @@ Keys keys_seen(const AttentionArgs& args, const AttentionItem& item) {
 
 constexpr SoftmaxState kFresh{-std::numeric_limits<float>::infinity(), 0.0f};
 
-// Where an item is computed: its queries side by side, what they attended to, their states.
+// Where an item is computed: its queries side by side as the keys want them (float32 or int8 with
+// scales), what they attended to, their states.
 struct Slot {
-  float* queries;        // [count, head_dim]
-  float* attended;       // [count, head_dim]
-  SoftmaxState* states;  // [count]
+  float* queries[2];       // [count, width of the part]; of the second part where keys turn
+  float* query_scales[2];  // [count]
+  float* attended;         // [count, head_dim]
+  SoftmaxState* states;    // [count]
 
-  Slot(float* memory, int64_t count, int64_t head_dim)
-      : queries(memory),
-        attended(memory + count * head_dim),
-        states(reinterpret_cast<SoftmaxState*>(memory + 2 * count * head_dim)) {}
+  Slot(float* memory, int64_t count, const KvLayer& kv) {
+    const auto take = [&](int64_t columns) {
+      return std::exchange(memory, memory + count * columns);
+    };
+    queries[0] = take(kv.head_dim);
+    queries[1] = take(kv.turned);
+    query_scales[0] = take(1);
+    query_scales[1] = take(1);
+    attended = take(kv.head_dim);
+    states = reinterpret_cast<SoftmaxState*>(memory);
+  }
 };
 
 }  // namespace
 
 void CpuOps::compute_store_kv(const StoreKvArgs& args) {
   const KvLayer& kv = args.kv;
-  const int64_t row_size = kv.head_dim * byte_size(kv.dtype);
-  const auto n = static_cast<size_t>(kv.head_dim);
-  const auto store = [&](std::byte* out, const float* x) noexcept {
-    if (kv.dtype == Dtype::kBf16) {
+  const auto store = [&](std::byte* page, const KvLayer::Part& part, int64_t row,
+                         const float* x) noexcept {
+    const auto n = static_cast<size_t>(part.width);
+    std::byte* out = page + part.offset + row * part.width * byte_size(kv.dtype);
+    if (kv.dtype == Dtype::kI8) {
+      auto* scales = reinterpret_cast<float*>(page + part.scale_offset);
+      scales[row] = kernels_.round_row(reinterpret_cast<int8_t*>(out), x, n);
+    } else if (kv.dtype == Dtype::kBf16) {
       kernels_.narrow_bf16(reinterpret_cast<uint16_t*>(out), x, n);
     } else {
       std::copy_n(x, n, reinterpret_cast<float*>(out));
@@ -66,18 +84,62 @@ void CpuOps::compute_store_kv(const StoreKvArgs& args) {
   };
   for_rows(args.keys.shape[0], 1, 2 * kv.kv_heads * kv.head_dim, [&](RowRange range) noexcept {
     for (int64_t t = range.begin; t < range.end; ++t) {
-      const auto row = static_cast<size_t>(t);
-      const int64_t position = args.places.positions[row];
-      const PageTable& table = args.places.tables[static_cast<size_t>(args.places.sequences[row])];
+      const auto token = static_cast<size_t>(t);
+      const int64_t position = args.places.positions[token];
+      const PageTable& table =
+          args.places.tables[static_cast<size_t>(args.places.sequences[token])];
       std::byte* page = kv.pages + table.page_of(position) * kv.page_bytes;
       for (int64_t head = 0; head < kv.kv_heads; ++head) {
-        const int64_t inside = head * head_bytes(kv) + position % kBlock * row_size;
-        const int64_t from = (t * kv.kv_heads + head) * kv.head_dim;
-        store(page + kv.key_offset + inside, args.keys.floats() + from);
-        store(page + kv.value_offset + inside, args.values.floats() + from);
+        const int64_t row = head * kBlock + position % kBlock;
+        const float* key = args.keys.floats() + (t * kv.kv_heads + head) * kv.head_dim;
+        const float* value = args.values.floats() + (t * kv.kv_heads + head) * kv.head_dim;
+        float turned[kMaxHeadDim];
+        if (kv.turned > 0) {
+          gather_turned(turned, key, kv);
+          store(page, kv.parts[0], row, value);
+          store(page, kv.parts[1], row, turned);
+        } else {
+          store(page, kv.parts[0], row, key);
+          store(page, kv.parts[1], row, value);
+        }
       }
     }
   });
+}
+
+// The queries of an item into its slot, as the keys want them.
+void CpuOps::take_queries(const AttentionArgs& args, const AttentionItem& item,
+                          float* memory) const noexcept {
+  const KvLayer& kv = args.kv;
+  const int64_t heads = args.queries.shape[1], head_dim = kv.head_dim;
+  const Slot slot(memory, item.rows * item.heads, kv);
+  const auto put = [&](int part, int64_t query, const float* x, int64_t width) noexcept {
+    if (kv.dtype == Dtype::kI8) {
+      slot.query_scales[part][query] =
+          kernels_.round_row(reinterpret_cast<int8_t*>(slot.queries[part]) + query * width, x,
+                             static_cast<size_t>(width));
+    } else {
+      std::copy_n(x, width, slot.queries[part] + query * width);
+    }
+  };
+  for (int64_t i = 0; i < item.rows * item.heads; ++i) {
+    const int64_t row = item.row + i / item.heads, head = item.head + i % item.heads;
+    const float* query = args.queries.floats() + (row * heads + head) * head_dim;
+    if (kv.turned == 0) {
+      put(0, i, query, head_dim);
+      continue;
+    }
+    // A key's column that does not turn is value * key_norm; those that turn have a part of their
+    // own.
+    float folded[kMaxHeadDim], turned[kMaxHeadDim];
+    for (int64_t d = 0; d < head_dim; ++d) {
+      const bool is_still = d % (head_dim / 2) >= kv.turned / 2;
+      folded[d] = is_still ? query[d] * args.key_norm.floats()[d] : 0.0f;
+    }
+    gather_turned(turned, query, kv);
+    put(0, i, folded, head_dim);
+    put(1, i, turned, kv.turned);
+  }
 }
 
 // One item, into its slot.
@@ -86,18 +148,18 @@ void CpuOps::attend(const AttentionArgs& args, const AttentionItem& item,
   const KvLayer& kv = args.kv;
   const int64_t heads = args.queries.shape[1], head_dim = kv.head_dim;
   const int64_t count = item.rows * item.heads;
-  const Slot slot(memory, count, head_dim);
-  for (int64_t r = 0; r < item.rows; ++r) {
-    std::copy_n(args.queries.floats() + ((item.row + r) * heads + item.head) * head_dim,
-                item.heads * head_dim, slot.queries + r * item.heads * head_dim);
-  }
+  const Slot slot(memory, count, kv);
+  take_queries(args, item, memory);
   std::fill_n(slot.attended, count * head_dim, 0.0f);
   std::fill_n(slot.states, count, kFresh);
 
   const auto row = static_cast<size_t>(item.row);
   const PageTable& table = args.places.tables[static_cast<size_t>(args.places.sequences[row])];
-  const auto attend_block = kv.dtype == Dtype::kBf16 ? kernels_.attend_bf16 : kernels_.attend_f32;
-  const int64_t head_offset = item.head * kv.kv_heads / heads * head_bytes(kv);
+  const bool is_int8 = kv.dtype == Dtype::kI8;
+  const auto attend_block = is_int8                    ? kernels_.attend_int8
+                            : kv.dtype == Dtype::kBf16 ? kernels_.attend_bf16
+                                                       : kernels_.attend_f32;
+  const int64_t first_key_row = item.head * kv.kv_heads / heads * kBlock;
   const Keys all = keys_seen(args, item);
   const int64_t begin = std::max(all.first, item.partition * kPartition);
   const int64_t end = std::min(all.last, (item.partition + 1) * kPartition);
@@ -114,14 +176,32 @@ void CpuOps::attend(const AttentionArgs& args, const AttentionItem& item,
                            static_cast<size_t>(seen.last - block)};
     }
     if (seeing == 0) continue;
-    const std::byte* page = kv.pages + table.page_of(block) * kv.page_bytes + head_offset;
-    const AttentionBlock keys{.queries = slot.queries + query * head_dim,
-                              .visible = visible,
-                              .count = seeing,
-                              .keys = page + kv.key_offset,
-                              .values = page + kv.value_offset,
-                              .head_dim = static_cast<size_t>(head_dim),
-                              .scale = args.scale};
+    const std::byte* page = kv.pages + table.page_of(block) * kv.page_bytes;
+    const auto rows_of = [&](const KvLayer::Part& part) {
+      return page + part.offset + first_key_row * part.width * byte_size(kv.dtype);
+    };
+    const auto scales_of = [&](const KvLayer::Part& part) {
+      const auto* scales = reinterpret_cast<const float*>(page + part.scale_offset);
+      return is_int8 ? scales + first_key_row : nullptr;
+    };
+    AttentionBlock keys{.terms = {},
+                        .term_count = kv.turned > 0 ? size_t{2} : size_t{1},
+                        .visible = visible,
+                        .count = seeing,
+                        .values = rows_of(kv.values()),
+                        .value_scales = scales_of(kv.values()),
+                        .head_dim = static_cast<size_t>(head_dim),
+                        .scale = args.scale};
+    for (size_t i = 0; i < keys.term_count; ++i) {
+      const KvLayer::Part& part = kv.parts[i];
+      const auto* queries = reinterpret_cast<const std::byte*>(slot.queries[i]);
+      const int64_t query_bytes = byte_size(is_int8 ? Dtype::kI8 : Dtype::kF32);
+      keys.terms[i] = {.queries = queries + query * part.width * query_bytes,
+                       .keys = rows_of(part),
+                       .query_scales = slot.query_scales[i] + query,
+                       .key_scales = scales_of(part),
+                       .size = static_cast<size_t>(part.width)};
+    }
     attend_block(slot.states + query, slot.attended + query * head_dim, &keys);
   }
 }
@@ -144,7 +224,7 @@ void CpuOps::merge(const AttentionArgs& args, std::span<const AttentionItem> run
     const Keys seen = keys_seen(args, row, begin, begin + kPartition);
     if (seen.first >= seen.last) continue;
     const Slot slot(memory + static_cast<int64_t>(i) * slot_floats, item.rows * item.heads,
-                    head_dim);
+                    args.kv);
     kernels_.merge_attention(&totals[index], total, slot.states + query,
                              slot.attended + query * head_dim, n);
   }
@@ -207,7 +287,8 @@ void CpuOps::compute_attention(const AttentionArgs& args) {
   const int64_t most_rows = std::min(std::max<int64_t>(1, tokens), kMost / most_heads);
   auto* totals = reinterpret_cast<SoftmaxState*>(args.scratch.floats());
   float* memory = args.scratch.floats() + 2 * tokens * heads;
-  const int64_t slot_floats = attention_slot(most_rows * most_heads, args.kv.head_dim);
+  const int64_t slot_floats =
+      attention_slot(most_rows * most_heads, args.kv.head_dim, args.kv.turned);
   const int64_t room = args.scratch.shape.elements() - 2 * tokens * heads;
   const int64_t most_items = std::min(kMostItems, room / slot_floats);
 

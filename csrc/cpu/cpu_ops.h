@@ -86,6 +86,8 @@ class CpuOps final : public Ops {
   // One row of a stored table as float32.
   void widen(float* out, Dtype dtype, const void* row, int64_t count) const noexcept;
 
+  void take_queries(const AttentionArgs& args, const AttentionItem& item,
+                    float* memory) const noexcept;
   void attend(const AttentionArgs& args, const AttentionItem& item, float* memory) const noexcept;
   void merge(const AttentionArgs& args, std::span<const AttentionItem> run, float* memory,
              int64_t slot_floats, int64_t query, SoftmaxState* totals) const noexcept;

@@ -36,15 +36,25 @@ struct KeyRange {
   size_t first, last;
 };
 
+// A part of every score: rows of queries against rows of keys.
+struct ScoreTerm {
+  const void* queries;        // [count, size] float32; for int8 keys int8
+  const void* keys;           // [kKeyBlock, size] float32, bf16 bits or int8
+  const float* query_scales;  // [count], for int8 keys alone
+  const float* key_scales;    // [kKeyBlock], for int8 keys alone
+  size_t size;                // 1 to kMaxHeadDim
+};
+
 // Some queries against one block of keys, so that keys and values are read once for all of them.
 struct AttentionBlock {
-  const float* queries;     // [count, head_dim]
-  const KeyRange* visible;  // [count]
-  size_t count;             // 1 to kMaxQueries
-  const void* keys;         // [kKeyBlock, head_dim] float32 or bf16 bits
-  const void* values;       // the same
-  size_t head_dim;          // 1 to kMaxHeadDim
-  float scale;              // score = scale * dot(query, key); the dot in 16 lanes
+  ScoreTerm terms[2];
+  size_t term_count;          // 1 or 2
+  const KeyRange* visible;    // [count]
+  size_t count;               // 1 to kMaxQueries
+  const void* values;         // [kKeyBlock, head_dim], of the keys' type
+  const float* value_scales;  // [kKeyBlock], for int8 alone
+  size_t head_dim;            // 1 to kMaxHeadDim
+  float scale;
 };
 
 // A running softmax over keys: values weighted by exp(score - max) are in attended[head_dim].
@@ -150,17 +160,25 @@ struct Kernels {
   void (*narrow_bf16)(uint16_t* out, const float* x, size_t n) noexcept;  // round half to even;
   //                                            NaN becomes the quiet NaN 0x7fc0 with its sign
 
+  // One row: absmax, scale and code as in quantize_rows, but one granule of n columns, any n > 0.
+  // Returns the scale.
+  float (*round_row)(int8_t* codes, const float* x, size_t n) noexcept;
+
   // Takes one block into the running softmax of each query: states [count], attended
   // [count, head_dim]. For each of them alone, whatever the others are:
-  //   score[i] = scale * dot(query, key i)               for visible i
+  //   term[i]  = dot(query, key i) in 16 lanes;          for int8 keys
+  //              float(exact integer dot) * (query scale * key scale[i])
+  //   score[i] = scale * (first term [+ second term])    for visible i
   //   max'     = max(max, score[first..last)) + 0, so never -0; a NaN does not enter it
   //   factor   = max == max' ? 1 : exp(max - max')       (exp(-infinity) is +0)
   //   p[i]     = exp(score[i] - max') for visible i, +0 for the others
   //   sum      = fma(sum, factor, sum of p in 16 lanes over the whole block of 64)
+  //   w[i]     = p[i]; for int8 values p[i] * value scale[i]
   //   attended[d] = attended[d] * factor, then for visible keys ascending
-  //   attended[d] = fma(p[i], value i[d], attended[d])
+  //   attended[d] = fma(w[i], value i[d], attended[d])
   void (*attend_f32)(SoftmaxState* states, float* attended, const AttentionBlock* block) noexcept;
   void (*attend_bf16)(SoftmaxState* states, float* attended, const AttentionBlock* block) noexcept;
+  void (*attend_int8)(SoftmaxState* states, float* attended, const AttentionBlock* block) noexcept;
 
   // Takes the running softmax of a later partition into that of all before it:
   //   max' = max(max, part max) + 0; a = exp(max - max'), b = exp(part max - max') (1 where equal)

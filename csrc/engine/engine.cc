@@ -37,6 +37,26 @@ void require_pages(std::span<const int32_t> pages, int64_t count, const char* ki
   }
 }
 
+// Two rows that write to one place, or one that writes what another reads, would make results
+// depend on who comes first. Pages that nobody writes to may be shared.
+void require_own_pages(const Batch& batch, std::span<const int32_t> SequenceSlice::* pages,
+                       const char* kind) {
+  for (size_t i = 0; i < batch.sequences.size(); ++i) {
+    const SequenceSlice& s = batch.sequences[i];
+    const std::span<const int32_t> own = s.*pages;
+    const int64_t last = (s.position + s.tokens - 1) / kPagePositions;
+    for (int64_t index = s.position / kPagePositions; index <= last; ++index) {
+      const int32_t page = own[static_cast<size_t>(index % std::ssize(own))];
+      int64_t held = 0;
+      for (const SequenceSlice& other : batch.sequences) {
+        held += std::count((other.*pages).begin(), (other.*pages).end(), page);
+      }
+      require(held == 1, text("sequence ", i, " writes to ", kind, " page ", page,
+                              ", which stands ", held, " times in the page tables of this batch"));
+    }
+  }
+}
+
 }  // namespace
 
 Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
@@ -95,6 +115,8 @@ void Engine::check(const Batch& batch) const {
                  " for a window of ", window, " and ", s.tokens, " tokens"));
   }
   require(next == rows, text("sequences cover ", next, " of ", rows, " rows"));
+  require_own_pages(batch, &SequenceSlice::global_pages, "global");
+  if (window > 0) require_own_pages(batch, &SequenceSlice::sliding_pages, "sliding");
   require(batch.top >= 0 && batch.top <= 256, text("top is ", batch.top, ", expected 0 to 256"));
   for (size_t i = 0; i < batch.sequences.size(); ++i) {
     const SequenceSlice& s = batch.sequences[i];

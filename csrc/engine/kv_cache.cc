@@ -5,8 +5,8 @@
 namespace cabochon {
 namespace {
 
-int64_t half_layer_bytes(const LayerPlan& layer, Dtype dtype) {
-  return kPagePositions * layer.kv_heads * layer.head_dim * byte_size(dtype);
+KvLayer layout(const LayerPlan& layer, Dtype dtype, int64_t offset) {
+  return kv_layer(dtype, layer.kv_heads, layer.head_dim, layer.turned_columns(), offset);
 }
 
 }  // namespace
@@ -18,7 +18,7 @@ KvSizes kv_sizes(const ModelPlan& plan, Dtype dtype) {
     sizes.longest_window = std::max<int64_t>(sizes.longest_window, layer.window);
     if (!plan.owns_kv(index)) continue;
     int64_t& page = layer.window > 0 ? sizes.sliding_page_bytes : sizes.global_page_bytes;
-    page += 2 * half_layer_bytes(layer, dtype);
+    page += layout(layer, dtype, 0).bytes;
   }
   return sizes;
 }
@@ -40,15 +40,10 @@ KvCache::KvCache(const ModelPlan& plan, Dtype dtype, int64_t global_pages, int64
     if (plan.owns_kv(index)) {
       const bool is_sliding = layer.window > 0;
       int64_t& offset = is_sliding ? sliding_offset : global_offset;
-      const int64_t half = half_layer_bytes(layer, dtype);
-      view = {.dtype = dtype,
-              .pages = is_sliding ? sliding_.data() : global_.data(),
-              .page_bytes = is_sliding ? sizes.sliding_page_bytes : sizes.global_page_bytes,
-              .key_offset = offset,
-              .value_offset = offset + half,
-              .kv_heads = layer.kv_heads,
-              .head_dim = layer.head_dim};
-      offset += 2 * half;
+      view = layout(layer, dtype, offset);
+      view.pages = is_sliding ? sliding_.data() : global_.data();
+      view.page_bytes = is_sliding ? sizes.sliding_page_bytes : sizes.global_page_bytes;
+      offset += view.bytes;
     }
     layers_.push_back(view);
   }

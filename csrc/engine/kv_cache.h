@@ -1,8 +1,8 @@
 // The bytes of KV pages. Python owns page numbers; this owns what they hold.
 //
 // A global page holds 64 positions of all global layers that own keys and values, a sliding page
-// the same of all sliding layers. Inside a page: layer after layer, its keys [kv_heads, 64,
-// head_dim], then its values. Shared layers store nothing.
+// the same of all sliding layers. Inside a page: layer after layer, each as KvLayer says
+// (ops/args.h). Shared layers store nothing.
 #pragma once
 
 #include <vector>
@@ -31,7 +31,7 @@ KvSizes kv_sizes(const ModelPlan& plan, Dtype dtype);
 
 class KvCache {
  public:
-  // dtype: float32 or bf16. Memory is touched page by page, as pages are written to.
+  // dtype: float32, bf16 or int8. Memory is touched page by page, as pages are written to.
   KvCache(const ModelPlan& plan, Dtype dtype, int64_t global_pages, int64_t sliding_pages);
 
   // One view a layer; those of shared layers are empty. They live as long as the cache.

@@ -86,6 +86,7 @@ void Decoder::attention(int index, const DecoderStep& step, bool has_queries) {
                   .places = places(step, layer.window > 0),
                   .window = layer.window,
                   .scale = layer.score_scale,
+                  .key_norm = weights_.layers[static_cast<size_t>(layer.kv_source)].key_norm,
                   .scratch = scratch_.attention});
   const Tensor branch = rows_of(scratch_.branch, plan_.hidden);
   ops_.matmul({.out = branch, .x = attended, .weight = w.output});

@@ -21,6 +21,10 @@ struct LayerPlan {
   int ffn;                                     // width of the dense MLP
   int experts, experts_per_token, expert_ffn;  // 0 without experts
   int per_layer_input;                         // width of the per-layer input, 0 for none
+
+  // Columns of a key that rope turns, where the others can be had from the value: the cache then
+  // holds values and these alone. 0 where keys and values stand apart.
+  int turned_columns() const { return values_from_keys ? 2 * rope_pairs : 0; }
 };
 
 struct ModelPlan {

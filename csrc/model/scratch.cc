@@ -20,7 +20,10 @@ std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
           pairs = 0;
   for (const LayerPlan& layer : plan.layers) {
     query = std::max<int64_t>(query, int64_t{layer.heads} * layer.head_dim);
-    attention = std::max(attention, attention_scratch(rows, layer.heads, layer.head_dim));
+    attention = std::max(
+        attention,
+        attention_scratch(rows, layer.heads, layer.head_dim,
+                          plan.layers[static_cast<size_t>(layer.kv_source)].turned_columns()));
     kv = std::max<int64_t>(kv, int64_t{layer.kv_heads} * layer.head_dim);
     ffn = std::max<int64_t>(ffn, layer.ffn);
     top = std::max<int64_t>(top, layer.experts_per_token);

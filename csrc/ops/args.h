@@ -22,14 +22,14 @@ inline int64_t rounded_bytes(int64_t tokens, int64_t cols) {
 
 // Queries that attention takes at once, and float32 values that it works in for as many of them.
 inline constexpr int64_t kAttentionQueries = 24;
-inline int64_t attention_slot(int64_t queries, int64_t head_dim) {
-  return queries * (2 * head_dim + 2);
+inline int64_t attention_slot(int64_t queries, int64_t head_dim, int64_t turned) {
+  return queries * (2 * head_dim + turned + 4);
 }
 
 // Float32 values that attention works in: room for 64 partitions, and the running softmax of each
 // query. A step of any length fits: it is computed in as many rounds as it takes.
-inline int64_t attention_scratch(int64_t tokens, int64_t heads, int64_t head_dim) {
-  return 2 * tokens * heads + 64 * attention_slot(kAttentionQueries, head_dim);
+inline int64_t attention_scratch(int64_t tokens, int64_t heads, int64_t head_dim, int64_t turned) {
+  return 2 * tokens * heads + 64 * attention_slot(kAttentionQueries, head_dim, turned);
 }
 
 struct EmbedArgs {
@@ -94,14 +94,39 @@ struct PerLayerSumArgs {
   float projection_scale, stored_scale, result_scale, epsilon;
 };
 
-// Where one layer's keys and values stand in a page: [kv_heads, 64, head_dim] each.
+// Where one layer's keys and values stand in a page. Two parts, each of one row for every position
+// and kv head: [kv_heads, 64, width], and of an int8 cache a float32 scale a row, [kv_heads, 64].
+//   turned == 0   keys and values, of head_dim columns each
+//   turned > 0    the values (head_dim), and of the keys the `turned` columns that a rope of
+//                 turned / 2 pairs turns; the others are value * key_norm (AttentionArgs)
 struct KvLayer {
-  Dtype dtype = Dtype::kF32;  // float32 or bf16
+  struct Part {
+    int64_t offset = 0, scale_offset = 0;  // bytes from the start of a page
+    int64_t width = 0;
+  };
+  Dtype dtype = Dtype::kF32;  // float32, bf16 or int8
   std::byte* pages = nullptr;
   int64_t page_bytes = 0;
-  int64_t key_offset = 0, value_offset = 0;  // bytes from the start of a page
-  int64_t kv_heads = 0, head_dim = 0;
+  int64_t kv_heads = 0, head_dim = 0, turned = 0;
+  Part parts[2] = {};
+  int64_t bytes = 0;  // of this layer in a page, a multiple of 64
+
+  const Part& values() const { return parts[turned > 0 ? 0 : 1]; }
 };
+
+// A layer whose bytes begin at `offset` of a page; pages and page_bytes are the caller's to set.
+inline KvLayer kv_layer(Dtype dtype, int64_t kv_heads, int64_t head_dim, int64_t turned,
+                        int64_t offset) {
+  KvLayer layer{.dtype = dtype, .kv_heads = kv_heads, .head_dim = head_dim, .turned = turned};
+  const int64_t rows = 64 * kv_heads;
+  for (int i = 0; i < 2; ++i) {
+    const int64_t width = i == 1 && turned > 0 ? turned : head_dim;
+    const int64_t codes = rows * width * byte_size(dtype);
+    layer.parts[i] = {offset + layer.bytes, offset + layer.bytes + codes, width};
+    layer.bytes += codes + (dtype == Dtype::kI8 ? rows * byte_size(Dtype::kF32) : 0);
+  }
+  return layer;
+}
 
 inline constexpr int64_t kMaxPosition = int64_t{1} << 31;
 
@@ -125,7 +150,8 @@ struct RowPlaces {
 
 struct StoreKvArgs {
   KvLayer kv;
-  Tensor keys, values;  // [tokens, kv_heads, head_dim]; rounded to the cache's type here
+  Tensor keys, values;  // [tokens, kv_heads, head_dim]; rounded to the cache's type here. Where
+                        // kv.turned > 0, values are the keys before their norm's weight and rope
   RowPlaces places;
 };
 
@@ -136,7 +162,9 @@ struct AttentionArgs {
   RowPlaces places;
   int64_t window;  // keys a query sees, itself included; 0: all before it
   float scale;
-  Tensor scratch;  // [at least attention_scratch(tokens, heads, head_dim)]
+  Tensor key_norm;  // [head_dim] where kv.turned > 0: score = turned query . turned key
+                    //   + (query * key_norm) . value over the columns that do not turn
+  Tensor scratch;   // [at least attention_scratch(tokens, heads, head_dim, kv.turned)]
 };
 
 struct RouteArgs {

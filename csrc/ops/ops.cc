@@ -76,6 +76,17 @@ void require_places(const char* op, const RowPlaces& places, int64_t tokens) {
   }
 }
 
+void require_kv(const char* op, const KvLayer& kv) {
+  require_true(kv.dtype == Dtype::kF32 || kv.dtype == Dtype::kBf16 || kv.dtype == Dtype::kI8,
+               text(op, ": the cache is ", kv.dtype, ", expected F32, BF16 or I8"));
+  require_true(kv.head_dim > 0 && kv.head_dim <= 1024,
+               text(op, ": head_dim is ", kv.head_dim, ", expected 1 to 1024"));
+  require_true(kv.turned == 0 || (kv.turned > 0 && kv.turned <= kv.head_dim && kv.turned % 2 == 0 &&
+                                  kv.head_dim % 2 == 0),
+               text(op, ": ", kv.turned, " columns turn in a head of ", kv.head_dim,
+                    ", expected whole pairs"));
+}
+
 void require_norm(const char* op, const NormArgs& args) {
   require_true(args.x.shape.rank() > 0 && args.x.shape.back() > 0,
                text(op, ": x is ", args.x.shape, ", expected [..., n] with n > 0"));
@@ -162,6 +173,7 @@ void Ops::store_kv(const StoreKvArgs& args) {
   const Shape shape{args.keys.shape[0], args.kv.kv_heads, args.kv.head_dim};
   require("store_kv", "keys", args.keys, shape);
   require("store_kv", "values", args.values, shape);
+  require_kv("store_kv", args.kv);
   require_places("store_kv", args.places, shape[0]);
   compute_store_kv(args);
 }
@@ -174,12 +186,12 @@ void Ops::attention(const AttentionArgs& args) {
   require("attention", "out", args.out, shape);
   require_true(args.kv.kv_heads > 0 && heads % args.kv.kv_heads == 0,
                text("attention: ", heads, " heads cannot share ", args.kv.kv_heads, " kv heads"));
-  require_true(args.kv.head_dim > 0 && args.kv.head_dim <= 1024,
-               text("attention: head_dim is ", args.kv.head_dim, ", expected 1 to 1024"));
   require_true(args.window >= 0, text("attention: window is ", args.window, ", expected >= 0"));
+  require_kv("attention", args.kv);
+  if (args.kv.turned > 0) require("attention", "key_norm", args.key_norm, {args.kv.head_dim});
   require_places("attention", args.places, shape[0]);
   require_floats("attention", "scratch", args.scratch, 1);
-  const int64_t needed = attention_scratch(shape[0], heads, args.kv.head_dim);
+  const int64_t needed = attention_scratch(shape[0], heads, args.kv.head_dim, args.kv.turned);
   require_true(
       args.scratch.shape[0] >= needed,
       text("attention: scratch has ", args.scratch.shape[0], " values, expected ", needed));

@@ -297,7 +297,7 @@ class LoadOptions:
     weights: str  # as given; "mixed" for a mapping
     formats: Mapping[str, str]  # class: integer format; the others stay as stored
     per_layer_table: str  # where it stands: "disk" or "memory"
-    kv: str  # "f32" or "bf16"
+    kv: str  # "f32", "bf16" or "int8"
     context: int
     max_sequences: int
     threads: int | None
@@ -320,8 +320,6 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
     device = given["device"]
     formats = policy.resolve(given["weights"])
     kv = one_of("kv", given["kv"], ("auto", "f32", "bf16", "int8"))
-    if kv == "int8":
-        raise Unsupported("load: kv='int8' is to come; 'bf16' is the smallest for now")
     if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", device):
         _bad("device", device, "'auto', 'cpu', 'cuda' or 'cuda:1'")
     if device.startswith("cuda"):

@@ -1,9 +1,9 @@
 // Queries against a block of keys inside their running softmaxes, and the merge of two such states,
 // AVX2.
 //
-// Math      attend_f32, attend_bf16, merge_attention in cpu/kernels.h; cpu/scalar/attention.cc
+// Math      attend_*, round_row, merge_attention in cpu/kernels.h; cpu/scalar/attention.cc
 //           defines them.
-// Layout    queries and attended [count, head_dim], keys and values [kKeyBlock, head_dim].
+// Layout    queries and attended [count, columns], keys and values [kKeyBlock, columns].
 // Method    as in cpu/avx512/attention.cc: scores in tiles of 2 keys x 3 queries, values in tiles
 // of
 //           6 queries x 16 columns.
@@ -15,6 +15,18 @@ namespace cabochon::cpu::avx2_tier {
 namespace {
 
 constexpr size_t kColumnsInCache = 64;  // of the values of a block
+
+inline __m256 load(const int8_t* x, size_t count) {
+  __m128i codes;
+  if (count == kWidth) {
+    codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(x));
+  } else {
+    int8_t padded[16] = {};
+    for (size_t i = 0; i < count; ++i) padded[i] = x[i];
+    codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(padded));
+  }
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+}
 
 // exp(from - to), 1 where they are equal.
 float rescale(float from, float to) {
@@ -132,31 +144,101 @@ void for_each_tile(size_t count, Body body) {
   }
 }
 
-// weights [count][kKeyBlock] = dots of queries and the keys that any of them sees.
-template <class Kv>
-void dot_keys(float* weights, const AttentionBlock& block) {
-  const size_t head_dim = block.head_dim;
-  const Kv* keys = static_cast<const Kv*>(block.keys);
-  const Kv* values = static_cast<const Kv*>(block.values);
+// What any of the queries sees.
+KeyRange seen_by_any(const AttentionBlock& block) {
   KeyRange any = block.visible[0];
   for (size_t q = 1; q < block.count; ++q) {
     if (block.visible[q].first < any.first) any.first = block.visible[q].first;
     if (block.visible[q].last > any.last) any.last = block.visible[q].last;
   }
-  for (size_t i = any.first; i < any.last; i += kRowsInCache) {
-    const size_t rows = any.last - i < kRowsInCache ? any.last - i : kRowsInCache;
-    for (size_t q = 0; q < block.count; q += 3) {
-      const float* queries = block.queries + q * head_dim;
-      const Kv* ahead = q == 0 ? values + i * head_dim : nullptr;
-      float* to = weights + q * kKeyBlock + i;
-      const size_t left = block.count - q;
-      if (left >= 3)
-        row_tiles<3>(to, kKeyBlock, queries, keys + i * head_dim, rows, head_dim, ahead);
-      if (left == 2)
-        row_tiles<2>(to, kKeyBlock, queries, keys + i * head_dim, rows, head_dim, ahead);
-      if (left == 1)
-        row_tiles<1>(to, kKeyBlock, queries, keys + i * head_dim, rows, head_dim, ahead);
+  return any;
+}
+
+// out [count][kKeyBlock] = this term of the scores, for the keys `seen`. Meanwhile as many bytes
+// are prefetched from `ahead` on, null for none.
+template <class Kv>
+void dot_keys(float* out, const ScoreTerm& term, size_t count, KeyRange seen, const Kv* ahead) {
+  const auto* all = static_cast<const float*>(term.queries);
+  const Kv* keys = static_cast<const Kv*>(term.keys);
+  for (size_t i = seen.first; i < seen.last; i += kRowsInCache) {
+    const size_t rows = seen.last - i < kRowsInCache ? seen.last - i : kRowsInCache;
+    for (size_t q = 0; q < count; q += 3) {
+      const float* queries = all + q * term.size;
+      const Kv* key = keys + i * term.size;
+      const Kv* fetched = q == 0 && ahead ? ahead + i * term.size : nullptr;
+      float* to = out + q * kKeyBlock + i;
+      if (count - q >= 3) row_tiles<3>(to, kKeyBlock, queries, key, rows, term.size, fetched);
+      if (count - q == 2) row_tiles<2>(to, kKeyBlock, queries, key, rows, term.size, fetched);
+      if (count - q == 1) row_tiles<1>(to, kKeyBlock, queries, key, rows, term.size, fetched);
     }
+  }
+}
+
+__m256i load_codes(const int8_t* codes) {
+  return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+}
+
+int32_t add_lanes(__m256i lanes) {
+  const __m128i four =
+      _mm_add_epi32(_mm256_castsi256_si128(lanes), _mm256_extracti128_si256(lanes, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+// Four keys from `key` on by kQueries queries from `query` on, as int16 pairs: exact.
+template <int kQueries>
+[[gnu::noinline]] void int8_tile(float* out, const ScoreTerm& term, size_t query, size_t key,
+                                 const int8_t* ahead) noexcept {
+  const auto* queries = static_cast<const int8_t*>(term.queries) + query * term.size;
+  const auto* keys = static_cast<const int8_t*>(term.keys) + key * term.size;
+  __m256i sums[kQueries][4];
+#pragma GCC unroll 16
+  for (int q = 0; q < kQueries; ++q) {
+#pragma GCC unroll 16
+    for (int r = 0; r < 4; ++r) sums[q][r] = _mm256_setzero_si256();
+  }
+  size_t k = 0;
+  for (; k + 16 <= term.size; k += 16) {
+    __m256i codes[kQueries];
+#pragma GCC unroll 16
+    for (size_t q = 0; q < kQueries; ++q) codes[q] = load_codes(queries + q * term.size + k);
+#pragma GCC unroll 16
+    for (size_t r = 0; r < 4; ++r) {
+      const __m256i wide = load_codes(keys + r * term.size + k);
+#pragma GCC unroll 16
+      for (int q = 0; q < kQueries; ++q) {
+        sums[q][r] = _mm256_add_epi32(sums[q][r], _mm256_madd_epi16(wide, codes[q]));
+      }
+      if (ahead) {
+        _mm_prefetch(reinterpret_cast<const char*>(ahead + r * term.size + k), _MM_HINT_T0);
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (size_t q = 0; q < kQueries; ++q) {
+#pragma GCC unroll 16
+    for (size_t r = 0; r < 4; ++r) {
+      int32_t dot = add_lanes(sums[q][r]);
+      for (size_t i = k; i < term.size; ++i) {
+        dot += queries[q * term.size + i] * keys[r * term.size + i];
+      }
+      out[q * kKeyBlock + r] =
+          static_cast<float>(dot) * (term.query_scales[query + q] * term.key_scales[key + r]);
+    }
+  }
+}
+
+template <>
+void dot_keys(float* out, const ScoreTerm& term, size_t count, KeyRange seen, const int8_t* ahead) {
+  // Whole groups of four, whether all are seen or not.
+  for (size_t i = seen.first / 4 * 4; i < seen.last; i += 4) {
+    size_t q = 0;
+    const int8_t* fetched = ahead ? ahead + i * term.size : nullptr;
+    for (; q + 2 <= count; q += 2) {
+      int8_tile<2>(out + q * kKeyBlock + i, term, q, i, fetched);
+      fetched = nullptr;
+    }
+    if (q < count) int8_tile<1>(out + q * kKeyBlock + i, term, q, i, fetched);
   }
 }
 
@@ -204,11 +286,27 @@ template <class Kv>
 void attend(SoftmaxState* states, float* attended, const AttentionBlock* block) noexcept {
   const size_t head_dim = block->head_dim;
   const Kv* values = static_cast<const Kv*>(block->values);
+  const KeyRange any = seen_by_any(*block);
   float weights[kMaxQueries * kKeyBlock];
   float factors[kMaxQueries];
-  dot_keys<Kv>(weights, *block);
+  dot_keys<Kv>(weights, block->terms[0], block->count, any,
+               block->terms[0].keys == values ? nullptr : values);
+  if (block->term_count == 2) {
+    float more[kMaxQueries * kKeyBlock];
+    dot_keys<Kv>(more, block->terms[1], block->count, any, nullptr);
+    for (size_t q = 0; q < block->count; ++q) {
+      for (size_t i = any.first; i < any.last; ++i) {
+        weights[q * kKeyBlock + i] += more[q * kKeyBlock + i];
+      }
+    }
+  }
   for (size_t q = 0; q < block->count; ++q) {
-    factors[q] = take_scores(states + q, weights + q * kKeyBlock, block->visible[q], block->scale);
+    const KeyRange seen = block->visible[q];
+    float* of_query = weights + q * kKeyBlock;
+    factors[q] = take_scores(states + q, of_query, seen, block->scale);
+    for (size_t i = seen.first; i < seen.last && block->value_scales; ++i) {
+      of_query[i] *= block->value_scales[i];
+    }
   }
   for (size_t d = 0; d < head_dim; d += kColumnsInCache) {
     const size_t columns = head_dim - d < kColumnsInCache ? head_dim - d : kColumnsInCache;
@@ -218,6 +316,34 @@ void attend(SoftmaxState* states, float* attended, const AttentionBlock* block) 
                                              block->visible + q, columns, head_dim);
     });
   }
+}
+
+float round_row(int8_t* codes, const float* x, size_t n) noexcept {
+  const __m256i magnitude = _mm256_set1_epi32(0x7fffffff);
+  __m256i bits = _mm256_setzero_si256();
+  for_each_vector(n, [&](size_t i, size_t count) {
+    bits = _mm256_max_epu32(bits,
+                            _mm256_and_si256(_mm256_castps_si256(load(x + i, count)), magnitude));
+  });
+  uint32_t lanes[kWidth];
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(lanes), bits);
+  uint32_t largest = 0;
+  for (const uint32_t lane : lanes) largest = lane > largest ? lane : largest;
+  float absmax;
+  __builtin_memcpy(&absmax, &largest, sizeof absmax);
+  const bool is_finite = largest < 0x7f800000;
+  const __m256i finite = _mm256_set1_epi32(is_finite ? -1 : 0);
+  const __m256 factor = _mm256_set1_ps(absmax < 0x1p-120f ? 0.0f : 127.0f / absmax);
+  for_each_vector(n, [&](size_t i, size_t count) {
+    const __m256i code =
+        _mm256_and_si256(finite, _mm256_cvtps_epi32(_mm256_mul_ps(load(x + i, count), factor)));
+    const __m128i halves =
+        _mm_packs_epi32(_mm256_castsi256_si128(code), _mm256_extracti128_si256(code, 1));
+    int8_t bytes[16];
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(bytes), _mm_packs_epi16(halves, halves));
+    for (size_t j = 0; j < count; ++j) codes[i + j] = bytes[j];
+  });
+  return is_finite ? absmax / 127.0f : __builtin_nanf("");
 }
 
 void merge_attention(SoftmaxState* state, float* attended, const SoftmaxState* part_state,
@@ -239,6 +365,8 @@ void merge_attention(SoftmaxState* state, float* attended, const SoftmaxState* p
 void install_attention(Kernels& kernels) noexcept {
   kernels.attend_f32 = attend<float>;
   kernels.attend_bf16 = attend<uint16_t>;
+  kernels.attend_int8 = attend<int8_t>;
+  kernels.round_row = round_row;
   kernels.merge_attention = merge_attention;
 }
 

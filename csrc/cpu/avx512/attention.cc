@@ -1,9 +1,9 @@
 // Queries against a block of keys inside their running softmaxes, and the merge of two such states,
 // AVX-512.
 //
-// Math      attend_f32, attend_bf16, merge_attention in cpu/kernels.h; cpu/scalar/attention.cc
+// Math      attend_*, round_row, merge_attention in cpu/kernels.h; cpu/scalar/attention.cc
 //           defines them.
-// Layout    queries and attended [count, head_dim], keys and values [kKeyBlock, head_dim].
+// Layout    queries and attended [count, columns], keys and values [kKeyBlock, columns].
 // Method    Queries go in tiles of up to 6. Scores are a matmul of the keys that any query sees, 16
 //           keys at a time so that they stay in L1 while all queries pass; meanwhile the values are
 //           prefetched. Values pass 128 columns at a time, 6 x 64 sums in registers, for the keys
@@ -17,6 +17,14 @@ namespace cabochon::cpu::avx512_tier {
 namespace {
 
 constexpr size_t kColumnsInCache = 128;  // of the values of a block
+
+inline __m512 widen(__m128i codes) { return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes)); }
+inline __m512 load(const int8_t* x) {
+  return widen(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
+}
+inline __m512 load(const int8_t* x, __mmask16 lanes) {
+  return widen(_mm_maskz_loadu_epi8(lanes, x));
+}
 
 // exp(from - to), 1 where they are equal.
 float rescale(float from, float to) {
@@ -134,24 +142,108 @@ void for_each_tile(size_t count, Body body) {
   }
 }
 
-// weights [count][kKeyBlock] = dots of queries and the keys that any of them sees.
-template <class Kv>
-void dot_keys(float* weights, const AttentionBlock& block) {
-  const size_t head_dim = block.head_dim;
-  const Kv* keys = static_cast<const Kv*>(block.keys);
-  const Kv* values = static_cast<const Kv*>(block.values);
+// What any of the queries sees.
+KeyRange seen_by_any(const AttentionBlock& block) {
   KeyRange any = block.visible[0];
   for (size_t q = 1; q < block.count; ++q) {
     if (block.visible[q].first < any.first) any.first = block.visible[q].first;
     if (block.visible[q].last > any.last) any.last = block.visible[q].last;
   }
-  for (size_t i = any.first; i < any.last; i += kRowsInCache) {
-    const size_t rows = any.last - i < kRowsInCache ? any.last - i : kRowsInCache;
-    for_each_tile(block.count, [&](size_t q, auto size) {
+  return any;
+}
+
+// out [count][kKeyBlock] = this term of the scores, for the keys `seen`. Meanwhile as many bytes
+// are prefetched from `ahead` on, null for none.
+template <class Kv>
+void dot_keys(float* out, const ScoreTerm& term, size_t count, KeyRange seen, const Kv* ahead) {
+  const auto* all = static_cast<const float*>(term.queries);
+  const Kv* keys = static_cast<const Kv*>(term.keys);
+  for (size_t i = seen.first; i < seen.last; i += kRowsInCache) {
+    const size_t rows = seen.last - i < kRowsInCache ? seen.last - i : kRowsInCache;
+    for_each_tile(count, [&](size_t q, auto size) {
       constexpr int kQueries = decltype(size)::value;
       row_tiles<kQueries == 1 ? 1 : 4, kQueries>(
-          weights + q * kKeyBlock + i, kKeyBlock, block.queries + q * head_dim, keys + i * head_dim,
-          rows, head_dim, q == 0 ? values + i * head_dim : nullptr);
+          out + q * kKeyBlock + i, kKeyBlock, all + q * term.size, keys + i * term.size, rows,
+          term.size, q == 0 && ahead ? ahead + i * term.size : nullptr);
+    });
+  }
+}
+
+// Sums of the lanes of four registers; exact in any order.
+__m128i add_lanes(__m512i a, __m512i b, __m512i c, __m512i d) {
+  const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+  const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+  const __m512i four =
+      _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
+  const __m256i two =
+      _mm256_add_epi32(_mm512_castsi512_si256(four), _mm512_extracti64x4_epi64(four, 1));
+  return _mm_add_epi32(_mm256_castsi256_si128(two), _mm256_extracti128_si256(two, 1));
+}
+
+__m512i load_codes(const int8_t* codes, size_t count) {
+  const __mmask64 bytes = count < 64 ? (__mmask64{1} << count) - 1 : ~__mmask64{0};
+  return _mm512_maskz_loadu_epi8(bytes, codes);
+}
+
+// Four keys from `key` on by kQueries queries from `query` on. vpdpbusd wants one side unsigned:
+// keys are taken as code + 128, and 128 times the sum of the query's codes goes off again.
+template <int kQueries>
+[[gnu::noinline]] void int8_tile(float* out, const ScoreTerm& term, size_t query, size_t key,
+                                 const int32_t* query_sums, const int8_t* ahead) noexcept {
+  const auto* queries = static_cast<const int8_t*>(term.queries) + query * term.size;
+  const auto* keys = static_cast<const int8_t*>(term.keys) + key * term.size;
+  const __m512i sign = _mm512_set1_epi8(-128);
+  __m512i sums[kQueries][4];
+#pragma GCC unroll 16
+  for (int q = 0; q < kQueries; ++q) {
+#pragma GCC unroll 16
+    for (int r = 0; r < 4; ++r) sums[q][r] = _mm512_setzero_si512();
+  }
+  for (size_t k = 0; k < term.size; k += 64) {
+    const size_t left = term.size - k;
+    __m512i unsigned_keys[4];
+#pragma GCC unroll 16
+    for (size_t r = 0; r < 4; ++r) {
+      unsigned_keys[r] = _mm512_xor_si512(load_codes(keys + r * term.size + k, left), sign);
+      if (ahead) {
+        _mm_prefetch(reinterpret_cast<const char*>(ahead + r * term.size + k), _MM_HINT_T0);
+      }
+    }
+#pragma GCC unroll 16
+    for (size_t q = 0; q < kQueries; ++q) {
+      const __m512i codes = load_codes(queries + q * term.size + k, left);
+#pragma GCC unroll 16
+      for (int r = 0; r < 4; ++r) {
+        sums[q][r] = _mm512_dpbusd_epi32(sums[q][r], unsigned_keys[r], codes);
+      }
+    }
+  }
+  const __m128 key_scales = _mm_loadu_ps(term.key_scales + key);
+#pragma GCC unroll 16
+  for (int q = 0; q < kQueries; ++q) {
+    const __m128i dots = _mm_sub_epi32(add_lanes(sums[q][0], sums[q][1], sums[q][2], sums[q][3]),
+                                       _mm_set1_epi32(128 * query_sums[q]));
+    const __m128 scales = _mm_mul_ps(_mm_set1_ps(term.query_scales[query + q]), key_scales);
+    _mm_storeu_ps(out + q * kKeyBlock, _mm_mul_ps(_mm_cvtepi32_ps(dots), scales));
+  }
+}
+
+template <>
+void dot_keys(float* out, const ScoreTerm& term, size_t count, KeyRange seen, const int8_t* ahead) {
+  int32_t query_sums[kMaxQueries];
+  for (size_t q = 0; q < count; ++q) {
+    const auto* codes = static_cast<const int8_t*>(term.queries) + q * term.size;
+    __m512i sums = _mm512_setzero_si512();
+    for (size_t k = 0; k < term.size; k += 64) {
+      sums = _mm512_dpbusd_epi32(sums, _mm512_set1_epi8(1), load_codes(codes + k, term.size - k));
+    }
+    query_sums[q] = _mm512_reduce_add_epi32(sums);
+  }
+  // Whole groups of four, whether all are seen or not.
+  for (size_t i = seen.first / 4 * 4; i < seen.last; i += 4) {
+    for_each_tile(count, [&](size_t q, auto size) {
+      int8_tile<decltype(size)::value>(out + q * kKeyBlock + i, term, q, i, query_sums + q,
+                                       q == 0 && ahead ? ahead + i * term.size : nullptr);
     });
   }
 }
@@ -190,11 +282,27 @@ template <class Kv>
 void attend(SoftmaxState* states, float* attended, const AttentionBlock* block) noexcept {
   const size_t head_dim = block->head_dim;
   const Kv* values = static_cast<const Kv*>(block->values);
+  const KeyRange any = seen_by_any(*block);
   float weights[kMaxQueries * kKeyBlock];
   float factors[kMaxQueries];
-  dot_keys<Kv>(weights, *block);
+  dot_keys<Kv>(weights, block->terms[0], block->count, any,
+               block->terms[0].keys == values ? nullptr : values);
+  if (block->term_count == 2) {
+    float more[kMaxQueries * kKeyBlock];
+    dot_keys<Kv>(more, block->terms[1], block->count, any, nullptr);
+    for (size_t q = 0; q < block->count; ++q) {
+      for (size_t i = any.first; i < any.last; ++i) {
+        weights[q * kKeyBlock + i] += more[q * kKeyBlock + i];
+      }
+    }
+  }
   for (size_t q = 0; q < block->count; ++q) {
-    factors[q] = take_scores(states + q, weights + q * kKeyBlock, block->visible[q], block->scale);
+    const KeyRange seen = block->visible[q];
+    float* of_query = weights + q * kKeyBlock;
+    factors[q] = take_scores(states + q, of_query, seen, block->scale);
+    for (size_t i = seen.first; i < seen.last && block->value_scales; ++i) {
+      of_query[i] *= block->value_scales[i];
+    }
   }
   for (size_t d = 0; d < head_dim; d += kColumnsInCache) {
     const size_t columns = head_dim - d < kColumnsInCache ? head_dim - d : kColumnsInCache;
@@ -204,6 +312,26 @@ void attend(SoftmaxState* states, float* attended, const AttentionBlock* block) 
                                              block->visible + q, columns, head_dim);
     });
   }
+}
+
+float round_row(int8_t* codes, const float* x, size_t n) noexcept {
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  __m512i bits = _mm512_setzero_si512();
+  for_each_block(n, [&](size_t i, __mmask16 lanes) {
+    bits = _mm512_max_epu32(bits,
+                            _mm512_and_si512(_mm512_castps_si512(load(x + i, lanes)), magnitude));
+  });
+  const uint32_t largest = _mm512_reduce_max_epu32(bits);
+  float absmax;
+  __builtin_memcpy(&absmax, &largest, sizeof absmax);
+  const __mmask16 finite = largest < 0x7f800000 ? kAllLanes : __mmask16{0};
+  const __m512 factor = _mm512_set1_ps(absmax < 0x1p-120f ? 0.0f : 127.0f / absmax);
+  for_each_block(n, [&](size_t i, __mmask16 lanes) {
+    const __m512i code =
+        _mm512_maskz_cvtps_epi32(finite, _mm512_mul_ps(load(x + i, lanes), factor));
+    _mm_mask_storeu_epi8(codes + i, lanes, _mm512_cvtepi32_epi8(code));
+  });
+  return finite ? absmax / 127.0f : __builtin_nanf("");
 }
 
 void merge_attention(SoftmaxState* state, float* attended, const SoftmaxState* part_state,
@@ -225,6 +353,8 @@ void merge_attention(SoftmaxState* state, float* attended, const SoftmaxState* p
 void install_attention(Kernels& kernels) noexcept {
   kernels.attend_f32 = attend<float>;
   kernels.attend_bf16 = attend<uint16_t>;
+  kernels.attend_int8 = attend<int8_t>;
+  kernels.round_row = round_row;
   kernels.merge_attention = merge_attention;
 }
 

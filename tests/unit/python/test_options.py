@@ -166,7 +166,7 @@ def test_an_unknown_keyword_is_answered_with_the_right_one(word: str, advice: st
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("weights", {"per_layer_table": "int8"}), ("kv", "int8"), ("device", "cuda"),
+        ("weights", {"per_layer_table": "int8"}), ("device", "cuda"),
         ("device", "cuda:1"), ("per_layer_embeddings", "memory"), ("arithmetic", "fast"),
         ("adapter", "folder"), ("drafter", "auto"),
     ],

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
@@ -8,9 +10,46 @@ from cabochon._core import testing, usable_tiers
 TIERS = usable_tiers()
 BLOCK = 64
 EMPTY = (-np.inf, 0.0)
-KERNELS = {"f32": testing.attend_f32, "bf16": testing.attend_bf16}
+KERNELS = {"f32": testing.attend_f32, "bf16": testing.attend_bf16, "int8": testing.attend_int8}
+FLOATING = ["f32", "bf16"]
+NO_SCALES = np.empty(0, np.float32)
 HEAD_DIMS = [1, 2, 8, 15, 16, 17, 33, 80, 127, 128, 256, 512, 1024]
 VISIBLE = [(0, 64), (0, 1), (63, 64), (5, 6), (13, 50), (15, 17), (0, 16), (16, 63), (1, 64)]
+
+
+class Rows(NamedTuple):
+    """Rows as a cache holds them; scales of int8 rows alone."""
+
+    data: np.ndarray
+    scales: np.ndarray = NO_SCALES
+
+    def widened(self):
+        if self.data.dtype == np.uint16:
+            return (self.data.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        scales = self.scales[:, None].astype(np.float64) if self.scales.size else 1.0
+        return self.data * scales
+
+    def spoiled(self, where):
+        """The same with nothing but NaN in some rows."""
+        data, scales = self.data.copy(), self.scales.copy()
+        data[where] = {"f": np.nan, "u": 0x7FC0, "i": -128}[data.dtype.kind]
+        if scales.size:
+            scales[where] = np.nan
+        return Rows(data, scales)
+
+
+def stored(kv, x):
+    if kv == "f32":
+        return Rows(x)
+    if kv == "bf16":
+        return Rows((x.view(np.uint32) >> 16).astype(np.uint16))
+    absmax = np.abs(x).max(axis=1)
+    codes = np.rint(x * (np.float32(127) / absmax)[:, None]).astype(np.int8)
+    return Rows(codes, absmax / np.float32(127))
+
+
+def queries_for(kv, queries):
+    return stored("int8" if kv == "int8" else "f32", queries)
 
 
 @pytest.fixture
@@ -18,23 +57,28 @@ def block(rng):
     def draw(head_dim, kv, blocks=1):
         """Query, keys and values; scores spread over about +-10."""
         query = rng.standard_normal(head_dim).astype(np.float32) * 3
-        keys = rng.standard_normal((blocks * BLOCK, head_dim)).astype(np.float32)
-        values = rng.standard_normal((blocks * BLOCK, head_dim)).astype(np.float32)
-        if kv == "bf16":
-            keys, values = ((a.view(np.uint32) >> 16).astype(np.uint16) for a in (keys, values))
-        return query, keys, values
+        keys, values = rng.standard_normal((2, blocks * BLOCK, head_dim)).astype(np.float32)
+        return query, stored(kv, keys), stored(kv, values)
 
     return draw
 
 
-def attend_all(kv, tier, states, attended, queries, keys, values, visible, scale, offset=0):
+def attend_all(
+    kv, tier, states, attended, queries, keys, values, visible, scale, offset=0, turned=None
+):
+    """turned: queries and keys of the second term of the scores."""
+    pairs = [(queries, keys)] if turned is None else [(queries, keys), turned]
+    terms = []
+    for left, right in pairs:
+        rows = queries_for(kv, left)
+        terms.append((rows.data, right.data, rows.scales, right.scales))
     return KERNELS[kv](
         tier,
         np.array(states, np.float32),
         attended,
-        queries,
-        keys,
-        values,
+        terms,
+        values.data,
+        values.scales,
         np.array(visible, np.int64),
         scale,
         offset=offset,
@@ -49,10 +93,6 @@ def attend_one(kv, tier, state, attended, query, keys, values, first, last, scal
     return states[0], out[0]
 
 
-def wide(kv, array):
-    return array if kv == "f32" else (array.astype(np.uint32) << 16).view(np.float32)
-
-
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 @pytest.mark.parametrize("kv", KERNELS)
 def test_scalar_over_blocks_is_near_the_softmax_in_float64(kv, head_dim, block):
@@ -61,19 +101,23 @@ def test_scalar_over_blocks_is_near_the_softmax_in_float64(kv, head_dim, block):
 
     state, attended = EMPTY, np.zeros(head_dim, np.float32)
     for i in range(0, blocks * BLOCK, BLOCK):
-        here = slice(i, i + BLOCK)
+        here, there = (
+            Rows(rows.data[i : i + BLOCK], rows.scales[i : i + BLOCK]) for rows in (keys, values)
+        )
         state, attended = attend_one(
-            kv, "scalar", state, attended, query, keys[here], values[here], 0, BLOCK, scale
+            kv, "scalar", state, attended, query, here, there, 0, BLOCK, scale
         )
 
-    key, value = (wide(kv, a).astype(np.float64) for a in (keys, values))
-    scores = np.float32(scale) * (key @ query.astype(np.float64))
+    key, value = keys.widened(), values.widened()
+    query = queries_for(kv, query[None]).widened()[0]
+    scores = np.float32(scale) * (key @ query)
     weights = np.exp(scores - scores.max())
     weights /= weights.sum()
-    # A score is off by ceil(head_dim / 16) + 5 roundings of its sum of magnitudes; a weight by
+    # A score is off by ceil(head_dim / 16) + 5 roundings of its sum of magnitudes (an int8 one by
+    # four: its sum, the scales and their products); a weight by
     # twice that (its own and the maximum's), the rounding of score - max and exp (2^-23) with the
     # factors of later blocks; sums add a rounding for each key and block.
-    magnitude = (scale * (np.abs(key) @ np.abs(query.astype(np.float64)))).max()
+    magnitude = (scale * (np.abs(key) @ np.abs(query))).max()
     relative = 2 * (-(-head_dim // 16) + 6) * 2.0**-24 * magnitude + (blocks + 1) * 2.0**-22
     relative += (blocks * BLOCK + 2 * blocks) * 2.0**-24
     bound = 2 * relative * (weights @ np.abs(value))
@@ -140,6 +184,67 @@ def test_a_query_among_others_has_the_bits_it_has_alone(
             assert_same_bits(actual[1][q], expected[1])
 
 
+@pytest.mark.parametrize(("head_dim", "width"), [(16, 4), (33, 2), (256, 64), (512, 128), (64, 64)])
+@pytest.mark.parametrize("kv", KERNELS)
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_second_term_adds_to_the_scores(tier, kv, head_dim, width, block, rng, assert_same_bits):
+    # The values stand in for the keys of the first term, as where keys and values are equal.
+    _, values, _ = block(head_dim, kv)
+    _, turned_keys, _ = block(width, kv)
+    for count in (1, 2, 5, 8, 24):
+        queries = rng.standard_normal((count, head_dim)).astype(np.float32)
+        turned = rng.standard_normal((count, width)).astype(np.float32)
+        attended = np.zeros((count, head_dim), np.float32)
+        args = ([EMPTY] * count, attended, queries, values, values)
+        visible = visible_of("window", count, rng)
+        more = {"offset": 1, "turned": (turned, turned_keys)}
+
+        states, actual = attend_all(kv, tier, *args, visible, 0.25, **more)
+
+        expected = attend_all(kv, "scalar", *args, visible, 0.25, **more)
+        assert_same_bits(states, expected[0])
+        assert_same_bits(actual, expected[1])
+        scores = queries_for(kv, queries).widened() @ values.widened().T
+        scores += queries_for(kv, turned).widened() @ turned_keys.widened().T
+        for q, (first, last) in enumerate(visible):
+            seen = 0.25 * scores[q, first:last]
+            weights = np.exp(seen - seen.max())
+            truth = weights @ values.widened()[first:last] / weights.sum()
+            # Sums of up to 576 products in float32, through exp, of weights that add up to 1.
+            assert np.abs(actual[q] / states[q, 1] - truth).max() < 1e-3
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 15, 16, 17, 33, 100, 256, 512, 1024])
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_row_is_rounded_to_int8_with_one_scale(tier, n, rng, assert_same_bits):
+    for x in (
+        rng.standard_normal(n).astype(np.float32),
+        (rng.standard_normal(n) * 1e30).astype(np.float32),
+        np.arange(n, dtype=np.float32) - np.float32(0.5),  # ties
+        np.zeros(n, np.float32),
+        np.full(n, 1e-38, np.float32),  # 127 / absmax would overflow
+    ):
+        codes, scale = testing.round_row(tier, x, offset=3)
+
+        absmax = np.abs(x).max()
+        assert_same_bits(np.float32(scale), absmax / np.float32(127))
+        factor = np.float32(0) if absmax < 2.0**-120 else np.float32(127) / absmax
+        np.testing.assert_array_equal(codes, np.rint(x * factor).astype(np.int8))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("tier", TIERS)
+def test_a_row_that_is_not_finite_has_the_scale_nan(tier, value):
+    for n, at in ((1, 0), (16, 15), (37, 36), (256, 3)):
+        x = np.ones(n, np.float32)
+        x[at] = value
+
+        codes, scale = testing.round_row(tier, x)
+
+        assert np.isnan(scale)
+        assert not codes.any()
+
+
 @pytest.mark.parametrize("kv", KERNELS)
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_key_that_one_query_may_not_see_does_not_reach_it_through_another(
@@ -152,9 +257,8 @@ def test_a_key_that_one_query_may_not_see_does_not_reach_it_through_another(
     args = (kv, tier, [EMPTY] * 6, attended, queries)
 
     expected = attend_all(*args, keys, values, visible, 1.0)
-    for array in (keys, values):
-        array[32:] = 0x7FC0 if kv == "bf16" else np.nan
-    actual = attend_all(*args, keys, values, visible, 1.0)
+    rest = slice(32, BLOCK)
+    actual = attend_all(*args, keys.spoiled(rest), values.spoiled(rest), visible, 1.0)
 
     for q in range(6):
         if visible[q][1] <= 32:
@@ -172,9 +276,8 @@ def test_keys_and_values_that_are_masked_may_be_nan(tier, kv, block, assert_same
 
     for first, last in VISIBLE:
         expected = attend_one(kv, tier, EMPTY, attended, query, keys, values, first, last, 1.0)
-        masked_keys, masked_values = keys.copy(), values.copy()
-        for array in (masked_keys, masked_values):
-            array[:first] = array[last:] = 0x7FC0 if kv == "bf16" else np.nan
+        masked = np.r_[0:first, last:BLOCK]
+        masked_keys, masked_values = keys.spoiled(masked), values.spoiled(masked)
         actual = attend_one(
             kv, tier, EMPTY, attended, query, masked_keys, masked_values, first, last, 1.0
         )
@@ -191,14 +294,14 @@ def test_a_single_key_gives_its_value(tier, block, assert_same_bits):
         "f32", tier, EMPTY, np.zeros(80, np.float32), query, keys, values, 7, 8, 1.0
     )
 
-    assert_same_bits(attended, values[7])
+    assert_same_bits(attended, values.data[7])
     assert state[1] == 1.0
 
 
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_visible_nan_stays_a_nan(tier, block):
     query, keys, values = block(80, "f32")
-    keys[9, 79] = np.nan
+    keys.data[9, 79] = np.nan
 
     state, attended = attend_one(
         "f32", tier, EMPTY, np.zeros(80, np.float32), query, keys, values, 0, BLOCK, 1.0
@@ -211,8 +314,8 @@ def test_a_visible_nan_stays_a_nan(tier, block):
 @pytest.mark.parametrize("tier", TIERS)
 def test_a_maximum_of_zero_is_plus_zero(tier, assert_same_bits):
     # Products too small for float32 in all 16 lanes: the scores are 0 and -0 in turn.
-    query, keys = np.full(16, 1e-30, np.float32), np.full((BLOCK, 16), 1e-30, np.float32)
-    keys[1::2] = -1e-30
+    query, keys = np.full(16, 1e-30, np.float32), Rows(np.full((BLOCK, 16), 1e-30, np.float32))
+    keys.data[1::2] = -1e-30
     attended = np.zeros(16, np.float32)
 
     for first, last in ((0, BLOCK), (1, BLOCK), (1, 2)):
@@ -223,13 +326,13 @@ def test_a_maximum_of_zero_is_plus_zero(tier, assert_same_bits):
             assert_same_bits(state, (0.0, last - first))
 
 
-@pytest.mark.parametrize("kv", KERNELS)
+@pytest.mark.parametrize("kv", FLOATING)
 @pytest.mark.parametrize("tier", TIERS)
 def test_infinite_and_enormous_scores_are_those_of_scalar(tier, kv, block, assert_same_bits):
     query, keys, values = block(33, kv)
     for row, value in enumerate([np.inf, -np.inf, 3e38, -3e38]):
         bits = np.float32(value).view(np.uint32)
-        keys[row, 5] = bits >> 16 if kv == "bf16" else value
+        keys.data[row, 5] = bits >> 16 if kv == "bf16" else value
 
     for first, last in ((0, 1), (1, 2), (1, 4), (2, 64), (0, 64)):
         args = (EMPTY, np.zeros(33, np.float32), query, keys, values, first, last, 1.0)

@@ -117,8 +117,8 @@ INT4 = INT8 | dict.fromkeys(["attention", "mlp", "experts"], "int4")
 
 @pytest.mark.parametrize(
     ("kv", "formats"),
-    [("f32", {}), ("bf16", {}), ("bf16", INT8), ("bf16", INT4)],
-    ids=["f32 cache", "bf16 cache", "int8", "int4"],
+    [("f32", {}), ("bf16", {}), ("int8", {}), ("bf16", INT8), ("int8", INT4)],
+    ids=["f32 cache", "bf16 cache", "int8 cache", "int8", "int4 and int8 cache"],
 )
 def test_logits_are_the_same_bits_for_every_chunking_batch_thread_count_and_page(
     folder, kv, formats
@@ -177,6 +177,74 @@ def test_what_is_reported_of_a_row_is_what_its_logits_say(tmp_path, vocab, forma
     for step in steps[1:]:
         for name in ("logits", "top_logprobs", "logprobs"):
             np.testing.assert_array_equal(bits(getattr(step, name)), bits(getattr(steps[0], name)))
+
+
+@pytest.mark.parametrize("kv", ["bf16", "int8"])
+def test_a_history_of_several_partitions_has_the_same_bits_for_every_thread_count(folder, kv):
+    # 1,500 positions are three partitions of 512 keys, which threads share out for a single row.
+    one, five = (
+        Bench(folder, kv=kv, threads=threads, max_rows=500, context=1600) for threads in (1, 5)
+    )
+    ids = prompt(11, 1501, one.vocab)
+
+    results = []
+    for bench, chunk in ((one, 500), (five, 311)):
+        for i in range(0, 1500, chunk):
+            part = ids[i : min(1500, i + chunk)]
+            bench.step([(0, part, i)], wanted="last")
+        results.append(bench.step([(0, ids[1500:], 1500)]).logits)
+
+    np.testing.assert_array_equal(bits(results[1]), bits(results[0]))
+
+
+def test_a_page_that_is_written_to_belongs_to_one_sequence_and_stands_once_in_it(folder):
+    bench = Bench(folder)
+    (own, ring), (other, other_ring) = bench.pages(0), bench.pages(1)
+    ids = prompt(12, 4, bench.vocab)
+
+    def step(position, global_tables, rings):
+        slices = [[4 * i, 4, position] for i in range(len(rings))]
+        bench.engine.step(
+            np.tile(ids, len(rings)), np.array(slices, np.int64), global_tables, rings,
+            NOTHING, [None] * len(rings), [None] * len(rings),
+        )  # fmt: skip
+
+    shared, twice = other.copy(), own.copy()
+    shared[1], twice[2] = own[1], own[1]
+    ring_shared, ring_twice = other_ring.copy(), ring.copy()
+    ring_shared[0], ring_twice[0] = ring[1], ring[1]
+    for tables, rings, page in (
+        ([own, shared], [ring, other_ring], f"global page {own[1]}"),
+        ([twice], [ring], f"global page {own[1]}"),
+        ([own, other], [ring, ring_shared], f"sliding page {ring[1]}"),
+        ([own], [ring_twice], f"sliding page {ring[1]}"),
+    ):
+        with pytest.raises(InvalidArgument, match=f"writes to {page}, which stands 2 times"):
+            step(64, tables, rings)
+
+    # Of a prefix that both only read, pages may be shared.
+    shared = other.copy()
+    shared[0] = own[0]
+    step(64, [own, shared], [ring, other_ring])
+
+
+def test_keys_that_are_values_are_not_stored_twice(tiny_checkpoint):
+    folder = tiny_checkpoint("kv_equal")
+    config = read_config(read_json(folder / "config.json"))
+    owned = [
+        layer for i, layer in enumerate(config.plan.layers)
+        if layer.window == 0 and layer.kv_source == i
+    ]  # fmt: skip
+    assert owned
+    assert all(layer.values_from_keys for layer in owned)
+
+    for kv, size, scales in (("f32", 4, 0), ("bf16", 2, 0), ("int8", 1, 8)):
+        # One row of values, and of the keys the columns that rope turns.
+        expected = sum(
+            layer.kv_heads * (size * (layer.head_dim + 2 * layer.rope_pairs) + scales)
+            for layer in owned
+        )
+        assert Bench(folder, kv=kv).memory.kv_bytes_per_token == expected
 
 
 def test_the_last_row_alone_has_the_bits_that_it_has_among_all(folder):
@@ -340,9 +408,10 @@ def test_logits_that_are_not_finite_are_a_status_of_their_own_sequence(tmp_path)
     np.testing.assert_array_equal(bits(both.logprobs[:1]), bits(alone.logprobs))
 
 
+@pytest.mark.parametrize("kv", ["f32", "bf16", "int8"])
 @pytest.mark.parametrize("formats", [{}, INT8, INT4], ids=["stored", "int8", "int4"])
-def test_planned_bytes_are_the_bytes_that_are_allocated(folder, formats):
-    bench = Bench(folder, sequences=1, formats=formats)
+def test_planned_bytes_are_the_bytes_that_are_allocated(folder, formats, kv):
+    bench = Bench(folder, sequences=1, formats=formats, kv=kv)
 
     bytes_ = bench.engine.memory()
 
