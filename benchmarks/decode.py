@@ -52,7 +52,7 @@ GREEDY = Sampling(
     bias_ids=np.empty(0, np.int32),
     bias_values=np.empty(0, np.float32),
 )
-VALUE_BYTES = {"f32": 4, "bf16": 2, "int8": 1 + 1 / 16}  # int8 with its scales
+VALUE_BYTES = {"f32": 4, "bf16": 2, "int8": 1}
 
 
 def streamed_bytes(model: cabochon.Model, config: ModelConfig) -> float:
@@ -76,7 +76,7 @@ def cached_bytes(config: ModelConfig, kv: str, positions: float) -> float:
         turned = layer.values_from_keys and layer.rope_pairs > 0
         second = 2 * layer.rope_pairs if turned else layer.head_dim
         row = (layer.head_dim + second) * VALUE_BYTES[kv]
-        total += layer.kv_heads * (row + (8 if kv == "int8" else 0)) * seen
+        total += layer.kv_heads * (row + (8 if kv == "int8" else 0)) * seen  # two scales a head
     return total
 
 

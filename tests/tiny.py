@@ -391,7 +391,13 @@ _STORE = {
     "f16": lambda values: np.asarray(values, np.float32).astype(np.float16),
     "f32": lambda values: np.asarray(values, np.float32),
 }
-_DTYPE = {np.dtype("uint16"): "BF16", np.dtype("float16"): "F16", np.dtype("float32"): "F32"}
+_DTYPE = {
+    np.dtype("uint16"): "BF16",
+    np.dtype("float16"): "F16",
+    np.dtype("float32"): "F32",
+    np.dtype("int32"): "I32",
+    np.dtype("int64"): "I64",
+}
 
 
 def write_safetensors(path: Path, tensors: Arrays) -> None:

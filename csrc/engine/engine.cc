@@ -75,12 +75,12 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
                                 {kHeadRows, (plan_.vocab + kLogitBlock - 1) / kLogitBlock})),
       chunk_sums_(head_arena_.take(Dtype::kF32,
                                    {kHeadRows, (plan_.vocab + kLogitChunk - 1) / kLogitChunk})) {
-  if (is_any_packed(options.weights)) ops_->reserve(options.max_rows, plan_.widest_input());
+  if (loaded_.is_any_packed()) ops_->reserve(options.max_rows, plan_.widest_input());
 }
 
 int64_t Engine::scratch_bytes() const {
   const Dtype stored = per_layer_rows_ == nullptr ? Dtype::kF32 : per_layer_rows_->dtype();
-  return step_bytes(plan_, options_.weights, options_.max_rows, stored);
+  return step_bytes(plan_, loaded_.is_any_packed(), options_.max_rows, stored);
 }
 
 void Engine::check(const Batch& batch) const {

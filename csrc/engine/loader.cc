@@ -8,6 +8,7 @@
 
 #include "base/bf16.h"
 #include "base/thread_pool.h"
+#include "weights/lattice.h"
 #include "weights/pack.h"
 #include "weights/quantize.h"
 
@@ -53,6 +54,139 @@ void require_finite(const Checkpoint& checkpoint, const BoundTensor& bound, cons
   }
 }
 
+void require_shape(const Checkpoint& checkpoint, const BoundTensor& bound) {
+  const TensorEntry& entry = *bound.stored_shape;
+  int64_t sizes[Shape::kMaxRank] = {};
+  const auto rank = static_cast<size_t>(bound.shape.rank());
+  checkpoint.read(entry, 0, std::as_writable_bytes(std::span(sizes, rank)));
+  const Shape found(std::span<const int64_t>(sizes, rank));
+  if (found == bound.shape) return;
+  const std::string& path = checkpoint.file(entry).path();
+  throw CheckpointError(text(path, ": tensor ", entry.name, ": says ", found, ", expected ",
+                             bound.shape, ", the shape of its codes in this model"),
+                        path, entry.name);
+}
+
+// What became of one panel. A failure is a value: nothing may be thrown on a worker.
+struct PanelResult {
+  const TensorEntry* entry = nullptr;  // that something is wrong with; null: nothing is
+  int error = 0;                       // errno of a read, -1 for a short one
+  int64_t element = -1;                // else: which one, and what is wrong with it
+  const char* fault = nullptr;
+};
+
+// Makes the panels of one matrix, each by one thread in buffers of its own.
+class PanelMaker {
+ public:
+  PanelMaker(const Checkpoint& checkpoint, const BoundTensor& bound, const Format& format,
+             int threads)
+      : checkpoint_(checkpoint),
+        bound_(bound),
+        format_(format),
+        stored_(checkpoint.view(*bound.entry).dtype),
+        cols_(bound.shape.back()),
+        buffers_(static_cast<size_t>(threads)) {
+    const int64_t values = kPanelRows * cols_;
+    for (Buffers& buffers : buffers_) {
+      if (bound.has_codes()) {
+        buffers.stored.resize(static_cast<size_t>(values / 2));
+        buffers.codes.resize(static_cast<size_t>(values));
+        buffers.scales.resize(static_cast<size_t>(values / kInt4Format.block));
+      } else {
+        buffers.stored.resize(static_cast<size_t>(values * byte_size(stored_)));
+        buffers.floats.resize(static_cast<size_t>(values));
+      }
+    }
+  }
+
+  // Rows [first, first + rows) of the tensor, counted through a stack.
+  PanelResult make(int thread, int64_t first, int64_t rows, std::byte* panel) noexcept {
+    Buffers& buffers = buffers_[static_cast<size_t>(thread)];
+    return bound_.has_codes() ? keep_codes(buffers, first, rows, panel)
+                              : round_numbers(buffers, first, rows, panel);
+  }
+
+  // The first failure by index, the same for any number of threads.
+  void require_none(const std::vector<PanelResult>& results) const {
+    const auto failed = std::find_if(results.begin(), results.end(),
+                                     [](const PanelResult& r) { return r.entry != nullptr; });
+    if (failed == results.end()) return;
+    const TensorEntry& entry = *failed->entry;
+    const MappedFile& file = checkpoint_.file(entry);
+    if (failed->error != 0) {
+      file.require_unchanged();
+      throw CheckpointError(
+          text(file.path(), ": reading tensor ", entry.name, " failed: ",
+               failed->error < 0 ? "the file ends before it" : std::strerror(failed->error)),
+          file.path(), entry.name);
+    }
+    throw CheckpointError(
+        text(file.path(), ": tensor ", entry.name, ": element ", failed->element, failed->fault),
+        file.path(), entry.name);
+  }
+
+ private:
+  struct Buffers {
+    std::vector<std::byte> stored;
+    std::vector<float> floats;
+    std::vector<uint8_t> codes;
+    std::vector<uint16_t> scales;
+  };
+
+  int read(const TensorEntry& entry, int64_t offset, std::span<std::byte> out) const noexcept {
+    return checkpoint_.file(entry).try_read(entry.begin + offset, out);
+  }
+
+  // What was trained in int4 keeps its codes and scales: they are only put into another order.
+  PanelResult keep_codes(Buffers& buffers, int64_t first, int64_t rows, std::byte* panel) noexcept {
+    const int64_t blocks = cols_ / kInt4Format.block;
+    const auto words = std::span(buffers.stored).first(static_cast<size_t>(rows * cols_ / 2));
+    const auto scales = std::span(buffers.scales).first(static_cast<size_t>(rows * blocks));
+    if (const int error = read(*bound_.entry, first * cols_ / 2, words)) {
+      return {.entry = bound_.entry, .error = error};
+    }
+    if (const int error =
+            read(*bound_.scales, first * blocks * 2, std::as_writable_bytes(scales))) {
+      return {.entry = bound_.scales, .error = error};
+    }
+    const auto bad = std::find_if(scales.begin(), scales.end(),
+                                  [](uint16_t bits) { return (bits & 0x7f80) == 0x7f80; });
+    if (bad != scales.end()) {
+      return {.entry = bound_.scales,
+              .element = first * blocks + (bad - scales.begin()),
+              .fault = " is not finite, expected a scale"};
+    }
+    unpack_w4a16(reinterpret_cast<const int32_t*>(words.data()), rows, cols_, buffers.codes.data());
+    pack_panel(format_, buffers.codes.data(), scales.data(), rows, cols_, panel);
+    return {};
+  }
+
+  PanelResult round_numbers(Buffers& buffers, int64_t first, int64_t rows,
+                            std::byte* panel) noexcept {
+    const int64_t size = byte_size(stored_);
+    const auto numbers = std::span(buffers.stored).first(static_cast<size_t>(rows * cols_ * size));
+    if (const int error = read(*bound_.entry, first * cols_ * size, numbers)) {
+      return {.entry = bound_.entry, .error = error};
+    }
+    float* floats = buffers.floats.data();
+    for (int64_t i = 0; i < rows * cols_; ++i) floats[i] = element(numbers.data(), stored_, i);
+    const int64_t bad = quantize_panel(format_, floats, rows, cols_, panel);
+    if (bad >= 0) {
+      return {.entry = bound_.entry,
+              .element = first * cols_ + bad,
+              .fault = " is not finite and cannot be rounded"};
+    }
+    return {};
+  }
+
+  const Checkpoint& checkpoint_;
+  const BoundTensor& bound_;
+  const Format& format_;
+  const Dtype stored_;
+  const int64_t cols_;
+  std::vector<Buffers> buffers_;  // one a thread
+};
+
 }  // namespace
 
 LoadedWeights::LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const ModelPlan& plan,
@@ -95,6 +229,7 @@ void LoadedWeights::load_matrix(const BoundTensor& bound, const WeightFormats& f
                                 int threads) {
   const TensorEntry& entry = *bound.entry;
   if (const Format* format = packed_format(bound, formats)) {
+    is_any_packed_ = true;
     pack_matrix(bound, *format, threads);
     return;
   }
@@ -129,12 +264,7 @@ void LoadedWeights::load_matrix(const BoundTensor& bound, const WeightFormats& f
   *bound.matrix = as_stored(count == 1 ? reshape(codes, {bound.rows, cols}) : codes);
 }
 
-// Panel after panel, each by one thread: read, widened, rounded, packed. What can go wrong on a
-// worker is a value in a slot; the first by index is thrown, the same for any number of threads.
 void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format, int threads) {
-  const TensorEntry& entry = *bound.entry;
-  const MappedFile& file = checkpoint_->file(entry);
-  const Dtype stored = checkpoint_->view(entry).dtype;
   const int64_t cols = bound.shape.back(), all_rows = bound.shape[bound.shape.rank() == 3 ? 1 : 0];
   const int64_t count = bound.shape.rank() == 3 ? bound.shape[0] : 1;
   const int64_t panels = (bound.rows + kPanelRows - 1) / kPanelRows;
@@ -149,51 +279,20 @@ void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format, 
                    .panel_bytes = one_panel};
   if (!is_computed_) return;
 
-  struct Failure {
-    int error = 0;         // errno of a read, -1 for a short one
-    int64_t element = -1;  // of the tensor, that is not finite
-  };
-  std::vector<Failure> failures(static_cast<size_t>(count * panels));
-  const auto values = static_cast<size_t>(kPanelRows * cols);
-  std::vector<std::vector<std::byte>> raw(static_cast<size_t>(threads));
-  std::vector<std::vector<float>> wide(static_cast<size_t>(threads));
-  for (auto& buffer : raw) buffer.resize(values * static_cast<size_t>(byte_size(stored)));
-  for (auto& buffer : wide) buffer.resize(values);
-
+  if (bound.has_codes()) require_shape(*checkpoint_, bound);
+  PanelMaker maker(*checkpoint_, bound, format, threads);
+  std::vector<PanelResult> results(static_cast<size_t>(count * panels));
   auto body = [&](RowRange range) noexcept {
-    const auto thread = static_cast<size_t>(range.thread);
     for (int64_t item = range.begin; item < range.end; ++item) {
       const int64_t row = item % panels * kPanelRows;
-      const int64_t rows = std::min(kPanelRows, bound.rows - row);
-      const int64_t first = (item / panels * all_rows + bound.first_row + row) * cols;
-      const std::span<std::byte> out(raw[thread].data(),
-                                     static_cast<size_t>(rows * cols * byte_size(stored)));
-      Failure& failure = failures[static_cast<size_t>(item)];
-      failure.error = file.try_read(entry.begin + first * byte_size(stored), out);
-      if (failure.error != 0) continue;
-      float* floats = wide[thread].data();
-      for (int64_t i = 0; i < rows * cols; ++i) floats[i] = element(out.data(), stored, i);
-      const int64_t bad =
-          quantize_panel(format, floats, rows, cols, bytes.as<std::byte>() + item * one_panel);
-      if (bad >= 0) failure.element = first + bad;
+      const int64_t first = item / panels * all_rows + bound.first_row + row;
+      results[static_cast<size_t>(item)] =
+          maker.make(range.thread, first, std::min(kPanelRows, bound.rows - row),
+                     bytes.as<std::byte>() + item * one_panel);
     }
   };
   ThreadPool::shared().parallel_for(threads, count * panels, 1, body);
-  for (const Failure& failure : failures) {
-    if (failure.error != 0) {
-      file.require_unchanged();
-      throw CheckpointError(
-          text(file.path(), ": reading tensor ", entry.name, " failed: ",
-               failure.error < 0 ? "the file ends before it" : std::strerror(failure.error)),
-          file.path(), entry.name);
-    }
-    if (failure.element >= 0) {
-      throw CheckpointError(
-          text(file.path(), ": tensor ", entry.name, ": element ", failure.element,
-               " is not finite and cannot be rounded to ", format.name),
-          file.path(), entry.name);
-    }
-  }
+  maker.require_none(results);
 }
 
 }  // namespace cabochon

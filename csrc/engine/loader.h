@@ -31,6 +31,7 @@ class LoadedWeights {
   int64_t arena_bytes() const { return arena_.bytes(); }
   std::span<const std::byte> arena() const { return arena_.contents(); }
   int64_t mapped_bytes() const { return mapped_bytes_; }
+  bool is_any_packed() const { return is_any_packed_; }
 
  private:
   void load_vector(const BoundTensor& bound, float norm_offset);
@@ -40,6 +41,7 @@ class LoadedWeights {
   std::shared_ptr<const Checkpoint> checkpoint_;
   ModelWeights weights_;
   Arena arena_;
+  bool is_any_packed_ = false;
   bool is_computed_ = true;  // false: the arena comes from a packed file
   const TensorEntry* per_layer_table_ = nullptr;
   int64_t mapped_bytes_ = 0;

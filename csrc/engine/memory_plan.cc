@@ -17,6 +17,7 @@ bool is_used_as_stored(const Checkpoint& checkpoint, const TensorEntry& entry) {
 }
 
 const Format* packed_format(const BoundTensor& bound, const WeightFormats& formats) {
+  if (bound.has_codes()) return &kInt4Format;
   const Format* format = formats[static_cast<size_t>(bound.tensor_class)];
   if (bound.matrix == nullptr || format == nullptr || bound.shape.back() % 32 != 0) return nullptr;
   return format;
@@ -85,13 +86,8 @@ int64_t head_bytes(int64_t vocab) {
          rows_of((vocab + kLogitChunk - 1) / kLogitChunk);
 }
 
-bool is_any_packed(const WeightFormats& formats) {
-  return std::any_of(formats.begin(), formats.end(), [](const Format* f) { return f != nullptr; });
-}
-
-int64_t step_bytes(const ModelPlan& plan, const WeightFormats& formats, int64_t max_rows,
-                   Dtype table) {
-  const int64_t rounded = is_any_packed(formats) ? rounded_bytes(max_rows, plan.widest_input()) : 0;
+int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table) {
+  const int64_t rounded = is_any_packed ? rounded_bytes(max_rows, plan.widest_input()) : 0;
   return Scratch::bytes(plan, max_rows, table) + head_bytes(plan.vocab) + rounded;
 }
 
@@ -103,12 +99,14 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
   ModelWeights weights;
   MemoryPlan out;
   Dtype table = Dtype::kF32;
+  bool is_any_packed = false;
   const std::vector<BoundTensor> all = bind_tensors(checkpoint, plan, weights);
   const bool is_head_packed = std::any_of(all.begin(), all.end(), [&](const BoundTensor& bound) {
     return bound.tensor_class == TensorClass::kHead && packed_format(bound, formats) != nullptr;
   });
   for (const BoundTensor& bound : all) {
     const Format* packed = packed_format(bound, formats);
+    is_any_packed |= packed != nullptr;
     const bool is_embedding = bound.tensor_class == TensorClass::kEmbedding;
     const bool is_table = bound.tensor_class == TensorClass::kPerLayerTable;
     if (bound.tensor_class == TensorClass::kHead && packed == nullptr) continue;  // the embedding
@@ -139,7 +137,7 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
   out.kv_bytes_per_token = sizes.global_page_bytes / kPagePositions;
   out.kv_bytes_per_sequence = out.global_pages_per_sequence * sizes.global_page_bytes +
                               out.sliding_pages_per_sequence * sizes.sliding_page_bytes;
-  out.scratch_bytes = step_bytes(plan, formats, max_rows, table);
+  out.scratch_bytes = step_bytes(plan, is_any_packed, max_rows, table);
   return out;
 }
 

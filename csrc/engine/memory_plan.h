@@ -34,7 +34,7 @@ using WeightFormats = std::array<const Format*, kTensorClasses>;
 bool is_used_as_stored(const Checkpoint& checkpoint, const TensorEntry& entry);
 
 // The integer format that a matrix is packed in, or null where it keeps what it is stored in: no
-// format asked for its class, or columns that are no multiple of 32.
+// format asked for its class, or columns that are no multiple of 32. Stored codes stay int4.
 const Format* packed_format(const BoundTensor& bound, const WeightFormats& formats);
 
 // Bytes that a bound tensor takes in the weights' arena; 0 for one used as stored or read by row,
@@ -52,11 +52,9 @@ inline constexpr int64_t kHeadRows = 16;
 // The head's results, and what it needs besides.
 int64_t head_bytes(int64_t vocab);
 
-bool is_any_packed(const WeightFormats& formats);
-
-// Activations, logits and rounded rows of a step; `table` is the type of the per-layer rows.
-int64_t step_bytes(const ModelPlan& plan, const WeightFormats& formats, int64_t max_rows,
-                   Dtype table);
+// Activations, logits and, where any matrix is packed, rounded rows of a step; `table` is the type
+// of the per-layer rows.
+int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table);
 
 MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
                             const WeightFormats& formats, Dtype kv, int64_t context,

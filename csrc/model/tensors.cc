@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <string_view>
 #include <unordered_set>
 
@@ -22,6 +23,11 @@ constexpr std::array<std::string_view, 9> kTowers = {
 constexpr std::array<std::string_view, 3> kDrafter = {"pre_projection.", "post_projection.",
                                                       "masked_embedding."};
 
+// What stands behind the name of a matrix that is stored as int4 codes: three tensors in its place.
+constexpr std::string_view kWords = "_packed", kScales = "_scale", kStoredShape = "_shape";
+
+constexpr int64_t kCodesOfWord = 8, kCodesOfScale = 32;
+
 template <size_t n>
 bool begins_with_any(std::string_view name, const std::array<std::string_view, n>& prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(),
@@ -31,6 +37,14 @@ bool begins_with_any(std::string_view name, const std::array<std::string_view, n
 Shape shape_of(const TensorEntry& entry) {
   return entry.shape.size() <= Shape::kMaxRank ? Shape(std::span<const int64_t>(entry.shape))
                                                : Shape();
+}
+
+// The same with its last size divided.
+Shape divided(const Shape& shape, int64_t by) {
+  int64_t sizes[Shape::kMaxRank] = {};
+  for (int axis = 0; axis < shape.rank(); ++axis) sizes[axis] = shape[axis];
+  sizes[shape.rank() - 1] /= by;
+  return Shape(std::span<const int64_t>(sizes, static_cast<size_t>(shape.rank())));
 }
 
 std::string shape_text(const TensorEntry& entry) {
@@ -60,23 +74,41 @@ class Binder {
   }
   void rows(const std::string& name, const Shape& shape, PackedWeight& field,
             TensorClass tensor_class, int64_t first_row, int64_t count) {
-    bound_.push_back({.entry = find(name, shape),
+    BoundTensor bound{.entry = nullptr,
                       .shape = shape,
                       .tensor_class = tensor_class,
                       .matrix = &field,
                       .first_row = first_row,
-                      .rows = count});
+                      .rows = count};
+    find_matrix(name, bound);
+    bound_.push_back(bound);
+  }
+  // The last matrix is multiplied in parts of so many rows.
+  void require_panels(int64_t rows) const {
+    const BoundTensor& last = bound_.back();
+    if (last.has_codes() && rows % kPanelRows != 0) {
+      throw Unsupported(text("tensor ", last.entry->name, ": int4 codes in parts of ", rows,
+                             " rows, expected a multiple of ", kPanelRows));
+    }
   }
   void table(const std::string& name, const Shape& shape) {
     bound_.push_back(
         {.entry = find(name, shape), .shape = shape, .tensor_class = TensorClass::kPerLayerTable});
   }
   // A tensor that may be there and is not used.
-  void leftover(const std::string& name) { leftovers_.insert(prefix_ + name); }
+  void leftover(const std::string& name) {
+    for (const std::string_view part : {std::string_view(), kWords, kScales, kStoredShape}) {
+      leftovers_.insert(text(prefix_, name, part));
+    }
+  }
 
   std::vector<BoundTensor> finish() {
     std::unordered_set<std::string_view> used;
-    for (const BoundTensor& bound : bound_) used.insert(bound.entry->name);
+    for (const BoundTensor& bound : bound_) {
+      for (const TensorEntry* entry : {bound.entry, bound.scales, bound.stored_shape}) {
+        if (entry != nullptr) used.insert(entry->name);
+      }
+    }
     for (const TensorEntry& entry : checkpoint_.entries()) {
       if (used.contains(entry.name) || leftovers_.contains(entry.name) ||
           begins_with_any(entry.name, kTowers)) {
@@ -87,6 +119,8 @@ class Binder {
               ? "it belongs to a drafter, which is loaded beside its model and not alone"
           : entry.name.ends_with("lm_head.weight")
               ? "the head of this model is its embedding; a head of its own is not supported"
+          : entry.name.ends_with(kScales) || entry.name.ends_with(kStoredShape)
+              ? "it belongs to int4 codes, and there are none beside it"
               : "no part of this model has that name; is config.json that of this checkpoint?";
       fail(entry, text("found ", entry.dtype, " ", shape_text(entry),
                        ", expected no such tensor: ", advice));
@@ -113,7 +147,37 @@ class Binder {
         "", "embed_tokens.weight");
   }
 
-  const TensorEntry* find(const std::string& name, const Shape& shape) const {
+  // A matrix under its own name, or its int4 codes in three parts.
+  void find_matrix(const std::string& name, BoundTensor& bound) const {
+    const auto part = [&](std::string_view which) { return text(prefix_, name, which); };
+    const TensorEntry* plain = checkpoint_.find(part(""));
+    const TensorEntry* words = checkpoint_.find(part(kWords));
+    if (words == nullptr && (plain != nullptr || checkpoint_.find(part(kScales)) == nullptr)) {
+      bound.entry = find(name, bound.shape);
+      return;
+    }
+    const Shape& shape = bound.shape;
+    if (words != nullptr && plain != nullptr) {
+      fail(*words, text("found beside ", plain->name, ", expected one of them: which one counts?"));
+    }
+    if (words != nullptr && shape.back() % kCodesOfScale != 0) {
+      fail(*words,
+           text("found codes of ", shape, ", expected columns in whole groups of ", kCodesOfScale));
+    }
+    if (!can_be_packed(bound.tensor_class)) {
+      throw Unsupported(text("tensor ", part(kWords), ": int4 codes of the class ",
+                             name_of(bound.tensor_class),
+                             " are not computed with, expected float numbers: load the bf16 "
+                             "checkpoint of the same model"));
+    }
+    bound.entry = find(text(name, kWords), divided(shape, kCodesOfWord), {"I32"});
+    bound.scales = find(text(name, kScales), divided(shape, kCodesOfScale), {"BF16"});
+    bound.stored_shape = find(text(name, kStoredShape), {shape.rank()}, {"I64"});
+  }
+
+  const TensorEntry* find(const std::string& name, const Shape& shape,
+                          std::initializer_list<std::string_view> types = {"BF16", "F16",
+                                                                           "F32"}) const {
     const std::string full = prefix_ + name;
     const TensorEntry* entry = checkpoint_.find(full);
     if (entry == nullptr) {
@@ -126,8 +190,9 @@ class Binder {
     if (!(shape_of(*entry) == shape) || entry->shape.size() > Shape::kMaxRank) {
       fail(*entry, text("found shape ", shape_text(*entry), ", expected ", shape));
     }
-    if (entry->dtype != "BF16" && entry->dtype != "F32" && entry->dtype != "F16") {
-      fail(*entry, text("found type ", entry->dtype, ", expected BF16, F16 or F32"));
+    if (std::find(types.begin(), types.end(), entry->dtype) == types.end()) {
+      fail(*entry, text("found type ", entry->dtype, ", expected ",
+                        types.size() == 1 ? *types.begin() : "BF16, F16 or F32"));
     }
     return entry;
   }
@@ -227,6 +292,20 @@ const char* name_of(TensorClass tensor_class) {
   return "?";
 }
 
+bool can_be_packed(TensorClass tensor_class) {
+  switch (tensor_class) {
+    case TensorClass::kHead:
+    case TensorClass::kPerLayerContext:
+    case TensorClass::kPerLayer:
+    case TensorClass::kAttention:
+    case TensorClass::kMlp:
+    case TensorClass::kExperts:
+      return true;
+    default:
+      return false;
+  }
+}
+
 std::vector<BoundTensor> bind_tensors(const Checkpoint& checkpoint, const ModelPlan& plan,
                                       ModelWeights& weights) {
   Binder binder(checkpoint, plan);
@@ -240,6 +319,7 @@ std::vector<BoundTensor> bind_tensors(const Checkpoint& checkpoint, const ModelP
     binder.table("embed_tokens_per_layer.weight", {plan.per_layer_vocab, width});
     binder.matrix("per_layer_model_projection.weight", {width, hidden},
                   weights.per_layer_model_projection, TensorClass::kPerLayerContext);
+    binder.require_panels(plan.layers[0].per_layer_input);
     binder.norm("per_layer_projection_norm.weight", plan.layers[0].per_layer_input,
                 weights.per_layer_norm);
   }

@@ -51,20 +51,31 @@ struct ModelWeights {
   std::vector<LayerWeights> layers;
 };
 
+// True for the classes that a matrix can be multiplied with in panels. The others are read by row
+// or routed by, as float numbers.
+bool can_be_packed(TensorClass tensor_class);
+
 // One tensor that the plan asks for, found in the checkpoint, and where it belongs.
 struct BoundTensor {
   const TensorEntry* entry;
-  Shape shape;
+  Shape shape;  // of the matrix; its entry has another one where it holds codes
   TensorClass tensor_class;
   bool is_norm = false;            // takes ModelPlan::norm_offset
   Tensor* vector = nullptr;        // a float32 vector,
   PackedWeight* matrix = nullptr;  // or a matrix; neither for the per-layer table
   // The matrix is rows [first_row, first_row + rows) of the tensor, or of each matrix of a stack.
   int64_t first_row = 0, rows = 0;
+  // A matrix that is stored as int4 codes (docs/formats.md, "w4a16-ct"): entry is its words, these
+  // are its scales [..., cols / 32] and the shape it had. Null for numbers.
+  const TensorEntry* scales = nullptr;
+  const TensorEntry* stored_shape = nullptr;
+
+  bool has_codes() const { return scales != nullptr; }
 };
 
 // Finds every tensor of the plan. `weights` must outlive the result, whose pointers go into it.
-// Throws CheckpointError naming file, tensor, found and expected shape.
+// Throws CheckpointError naming file, tensor, found and expected shape; Unsupported where codes are
+// stored of a matrix that is not computed with in int4.
 std::vector<BoundTensor> bind_tensors(const Checkpoint& checkpoint, const ModelPlan& plan,
                                       ModelWeights& weights);
 

@@ -73,6 +73,7 @@ class ModelConfig:
     pad_token_id: int | None
     eos_token_ids: tuple[int, ...]
     modalities: tuple[str, ...]  # "text", then "image" and "audio" where configured
+    int4_codes: bool  # matrices are stored as int4 codes: quantization_config of -qat-w4a16-ct
     defaulted: tuple[str, ...]  # keys that were absent and took the default of their model class
     ignored: tuple[str, ...]  # keys that mean nothing to us and were not obeyed
 
@@ -214,16 +215,14 @@ def read_config(config: Mapping[str, Any], *, file: str = "config.json") -> Mode
     Raises:
         CheckpointError: a key is missing, has a wrong type, is out of range or contradicts another;
             `key` names it, with "text_config." before it where it stands in there.
-        Unsupported: another kind of model, a drafter, or quantised weights.
+        Unsupported: another kind of model, a drafter, or weights that are quantised in another way
+            than 4-bit codes in groups of 32.
 
     Source: the configuration classes of transformers 5.23; docs/model.md.
     """
     top = _Reader(config, "", file)
     model_type = top.model_type()
-    for key in ("quantization_config", "quantization"):
-        for part in (top, top.part("text_config")):
-            if part is not None and part.values.get(key) is not None:
-                raise _quantised(part, key)
+    int4_codes = _int4_codes(top)
     text_type = _TEXT_TYPE_OF[model_type]
     text = top
     if model_type != text_type:
@@ -254,6 +253,7 @@ def read_config(config: Mapping[str, Any], *, file: str = "config.json") -> Mode
         pad_token_id=pad_token_id,
         eos_token_ids=_eos_token_ids(top, text),
         modalities=tuple(word for word, part in parts.items() if part is not None),
+        int4_codes=int4_codes,
         defaulted=tuple(name for reader in readers for name in reader.defaulted),
         ignored=tuple(name for reader in readers for name in reader.unknown_keys()),
     )
@@ -722,13 +722,75 @@ def _token_ids(reader: _Reader, key: str, value: Any, *, at_most: int = 256) -> 
     return tuple(ids)
 
 
-def _quantised(reader: _Reader, key: str) -> Unsupported:
-    found = reader.values[key]
-    method = found.get("quant_method", "unnamed") if isinstance(found, Mapping) else found
+# The one quantization_config that is read, key by key: the values that it may have, null for a key
+# that is absent too. Keys that are not here (observers, versions, what was left out) change nothing
+# about what the stored numbers mean.
+_INT4_CODES: dict[str, tuple[Any, ...]] = {
+    "quant_method": ("compressed-tensors",),
+    "format": ("pack-quantized",),
+    "quantization_status": ("compressed", None),
+    "kv_cache_scheme": (None,),
+    "sparsity_config": (None, {}),
+    "transform_config": (None, {}),
+}
+_INT4_GROUP: dict[str, tuple[Any, ...]] = {
+    "format": ("pack-quantized", None),
+    "input_activations": (None,),
+    "output_activations": (None,),
+}
+_INT4_WEIGHTS: dict[str, tuple[Any, ...]] = {
+    "num_bits": (4,),
+    "type": ("int",),
+    "symmetric": (True,),
+    "strategy": ("group",),
+    "group_size": (32,),
+    "actorder": (None, False),
+    "dynamic": (None, False),
+    "block_structure": (None,),
+}
+
+
+def _int4_codes(top: _Reader) -> bool:
+    """Whether matrices are stored as int4 codes; any other way of quantising is refused."""
+    is_said = False
+    for part in (top, top.part("text_config")):
+        if part is None:
+            continue
+        if part.values.get("quantization") is not None:
+            raise _other_codes(part, "quantization", (None,))
+        scheme = part.part("quantization_config")
+        if scheme is None:
+            continue
+        is_said = True
+        _require_codes(scheme, _INT4_CODES)
+        groups = scheme.part("config_groups")
+        if groups is None or not groups.values:
+            raise scheme.wrong("config_groups", "an object with at least one group")
+        for name in groups.values:
+            group = groups.part(name)
+            if group is None:
+                raise groups.wrong(name, "an object")
+            _require_codes(group, _INT4_GROUP)
+            weights = group.part("weights")
+            if weights is None:
+                raise group.wrong("weights", "an object")
+            _require_codes(weights, _INT4_WEIGHTS)
+    return is_said
+
+
+def _require_codes(reader: _Reader, accepted: Mapping[str, tuple[Any, ...]]) -> None:
+    for key, values in accepted.items():
+        found = reader.values.get(key)
+        if not any(type(found) is type(one) and found == one for one in values):
+            raise _other_codes(reader, key, values)
+
+
+def _other_codes(reader: _Reader, key: str, accepted: tuple[Any, ...]) -> Unsupported:
     return Unsupported(
-        f"{reader.file}: {reader.prefix}{key} says that the weights are quantised "
-        f"({_shown(method)}); int4 and mobile exports are to come. Load the bf16 checkpoint of "
-        "the same model"
+        f"{reader.file}: {reader.prefix}{key} is {_shown(reader.values.get(key))}, expected "
+        f"{' or '.join(map(_shown, accepted))}: of quantised checkpoints, those with 4-bit codes "
+        "in groups of 32 are read (-qat-w4a16-ct). Load one of them, or the bf16 checkpoint of the "
+        "same model"
     )
 
 

@@ -110,7 +110,8 @@ def _build(
     memory = planned.memory
     global_pages = planned.sequences * memory.global_pages_per_sequence
     sliding_pages = planned.sequences * memory.sliding_pages_per_sequence
-    cache = place(files.shards, files.fingerprint, options.formats) if options.formats else None
+    is_packed = options.formats or files.config.int4_codes
+    cache = place(files.shards, files.fingerprint, options.formats) if is_packed else None
 
     def make_engine(packed: str | None) -> _core.Engine:
         with Bar("load", "B", progress) as bar:

@@ -297,6 +297,7 @@ class LoadOptions:
     weights: str  # as given; "mixed" for a mapping
     formats: Mapping[str, str]  # class: integer format; the others stay as stored
     per_layer_table: str  # where it stands: "disk" or "memory"
+    exact_classes: frozenset[str]  # those that keep the codes a checkpoint was trained for
     kv: str  # "f32", "bf16" or "int8"
     context: int
     max_sequences: int
@@ -345,6 +346,7 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
         weights=given["weights"] if isinstance(given["weights"], str) else "mixed",
         formats=formats,
         per_layer_table="disk" if tables == "auto" else tables,
+        exact_classes=policy.exact_classes(given["weights"]),
         kv="bf16" if kv == "auto" else kv,
         context=context
         if isinstance(context, DefaultContext)

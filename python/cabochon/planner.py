@@ -16,9 +16,10 @@ from . import _core
 from .checkpoint import Shards, read_json, read_shards
 from .config import ModelConfig, read_config
 from .display import size
-from .errors import OutOfMemory, Unsupported
+from .errors import CheckpointError, OutOfMemory, Unsupported
 from .hub import find
 from .options import DefaultContext, LoadOptions, check_load, context_for, refuse_unknown
+from .policy import CLASSES
 from .types import Plan, PlanRow
 
 _ROWS = 256  # tokens of one step, at least
@@ -119,6 +120,7 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
         )
 
     def planned(options: LoadOptions) -> Plan:
+        _check_codes(config, shards, options)
         return make_plan(
             lambda tokens: memory(options, tokens),
             context=context_for(options.context, config.context),
@@ -143,6 +145,34 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
         max_rows=max_rows,
         sequences=min(options.max_sequences, found.sequences_that_fit),
     )
+
+
+def _check_codes(config: ModelConfig, shards: Shards, options: LoadOptions) -> None:
+    """config.json and the tensors agree about int4 codes, and such codes can be what is asked."""
+    names = [entry[0] for entry in shards.entries if entry[0].endswith("_packed")]
+    if config.int4_codes and not names:
+        raise CheckpointError(
+            "config.json: quantization_config says that matrices are stored as codes, but no "
+            f"tensor is (of {len(shards.entries):,} none ends in _packed): is it that of these "
+            "files?",
+            file="config.json",
+            key="quantization_config",
+        )
+    if names and not config.int4_codes:
+        raise CheckpointError(
+            f"config.json: quantization_config is missing, but {names[0]} and {len(names) - 1:,} "
+            "other tensors hold codes: what they stand for is not said",
+            file="config.json",
+            tensor=names[0],
+            key="quantization_config",
+        )
+    widened = sorted({*CLASSES} - {"head"} - options.exact_classes)
+    if config.int4_codes and widened:
+        raise Unsupported(
+            f"load: weights={options.weights!r} asks for another format of {', '.join(widened)} "
+            "than int4, but this checkpoint stores int4 codes: 'auto' and 'int4' keep them exactly;"
+            " for bf16 or int8 load the bf16 checkpoint of the same model"
+        )
 
 
 def make_plan(

@@ -31,6 +31,7 @@ POLICIES: dict[str, dict[str, str]] = {
 _CHOICES = ("attention", "mlp", "experts", "head")  # of a mapping, beside "default"
 _TO_COME = ("per_layer_table", "vision", "audio")
 _FORMATS = ("bf16", "int8", "int4")
+_NOT_EXACT = ("bf16", "int8")  # what is asked for is another format than that of the codes
 
 
 def resolve(weights: str | Mapping[str, str]) -> dict[str, str]:
@@ -64,6 +65,23 @@ def resolve(weights: str | Mapping[str, str]) -> dict[str, str]:
         if kind != "bf16":
             chosen[name] = kind
     return chosen
+
+
+def exact_classes(weights: str | Mapping[str, str]) -> frozenset[str]:
+    """Classes whose matrices keep the codes that a checkpoint was trained for, where it has them.
+
+    Exact codes are no rounding, so the floors above do not count: under "int4" per-layer gates keep
+    theirs too. `weights` is as for `resolve`, which has checked it.
+    """
+    if isinstance(weights, str):
+        return frozenset(() if weights in _NOT_EXACT else CLASSES)
+    chosen = set(exact_classes(weights.get("default", "auto")))
+    for name, kind in weights.items():
+        if name != "default":
+            chosen.discard(name)
+            if kind not in _NOT_EXACT:
+                chosen.add(name)
+    return frozenset(chosen)
 
 
 def _policy(place: str, name: object) -> dict[str, str]:

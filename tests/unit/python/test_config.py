@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import qat
 from cabochon.checkpoint import read_json
 from cabochon.config import LayerPlan, read_config, read_generation_config
 from cabochon.errors import CheckpointError, Unsupported
@@ -342,14 +343,100 @@ def test_other_models_are_unsupported_by_name(model_type, word):
         read_config(small(model_type=model_type))
 
 
-@pytest.mark.parametrize("place", ["top", "text"])
-def test_quantised_weights_are_unsupported_and_name_their_method(place):
+def quantised(place="top"):
+    """A config whose matrices are int4 codes, and its quantization_config."""
     config = {"model_type": "gemma4", "text_config": small()}
     part = config if place == "top" else config["text_config"]
-    part["quantization_config"] = {"quant_method": "compressed-tensors"}
+    part["quantization_config"] = qat.quantization_config()
+    return config, part["quantization_config"]
 
-    with pytest.raises(Unsupported, match=r"compressed-tensors.*to come"):
+
+@pytest.mark.parametrize("place", ["top", "text"])
+def test_int4_codes_in_groups_of_32_are_recognised(place):
+    config, _ = quantised(place)
+
+    assert read_config(config).int4_codes
+    assert not read_config(small()).int4_codes
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("quant_method", "gemma", '"compressed-tensors"'),  # the mobile exports
+        ("quant_method", None, '"compressed-tensors"'),
+        ("format", "int-quantized", '"pack-quantized"'),
+        ("quantization_status", "frozen", '"compressed"'),
+        ("kv_cache_scheme", {"num_bits": 8}, "null"),
+        ("sparsity_config", {"format": "sparse-bitmask"}, "null or {}"),
+        ("transform_config", {"config_groups": {"u": {}}}, "null or {}"),
+        ("config_groups.group_0.input_activations", {"num_bits": 8}, "null"),
+        ("config_groups.group_0.output_activations", {"num_bits": 8}, "null"),
+        ("config_groups.group_0.format", "nvfp4-pack-quantized", '"pack-quantized"'),
+        ("config_groups.group_0.weights.num_bits", 8, "4"),
+        ("config_groups.group_0.weights.num_bits", 4.0, "4"),
+        ("config_groups.group_0.weights.type", "float", '"int"'),
+        ("config_groups.group_0.weights.symmetric", False, "true"),
+        ("config_groups.group_0.weights.symmetric", 1, "true"),
+        ("config_groups.group_0.weights.strategy", "channel", '"group"'),
+        ("config_groups.group_0.weights.group_size", 128, "32"),
+        ("config_groups.group_0.weights.actorder", "group", "null or false"),
+        ("config_groups.group_0.weights.dynamic", True, "null or false"),
+        ("config_groups.group_0.weights.block_structure", "2x4", "null"),
+    ],
+)
+def test_any_other_quantised_weights_are_unsupported_by_key_found_and_expected(
+    path, value, expected
+):
+    config, scheme = quantised()
+    *parents, key = path.split(".")
+    for parent in parents:
+        scheme = scheme[parent]
+    scheme[key] = value
+
+    with pytest.raises(Unsupported) as caught:
         read_config(config)
+
+    for word in (f"quantization_config.{path} is {json.dumps(value)}", f"expected {expected}"):
+        assert word in str(caught.value)
+
+
+def test_every_group_of_a_quantised_config_is_looked_at():
+    config, scheme = quantised()
+    scheme["config_groups"]["group_1"] = copy.deepcopy(scheme["config_groups"]["group_0"])
+    scheme["config_groups"]["group_1"]["weights"]["num_bits"] = 8
+
+    with pytest.raises(Unsupported, match=r"group_1\.weights\.num_bits is 8"):
+        read_config(config)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("config_groups", {}),
+        ("config_groups", None),
+        ("config_groups", ["group_0"]),
+        ("config_groups.group_0", None),
+        ("config_groups.group_0", 4),
+        ("config_groups.group_0.weights", None),
+        ("config_groups.group_0.weights", "int4"),
+    ],
+)
+def test_a_quantised_config_without_its_parts_is_an_error_of_its_key(path, value):
+    config, scheme = quantised()
+    *parents, key = path.split(".")
+    for parent in parents:
+        scheme = scheme[parent]
+    scheme[key] = value
+
+    with pytest.raises(CheckpointError) as caught:
+        read_config(config)
+
+    assert caught.value.key == f"quantization_config.{path}"
+
+
+def test_another_word_for_quantised_weights_is_unsupported():
+    with pytest.raises(Unsupported, match=r'quantization is {"bits": 4}, expected null'):
+        read_config(small(quantization={"bits": 4}))
 
 
 class TestContradictions:
