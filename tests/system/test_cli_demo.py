@@ -75,7 +75,7 @@ def test_info_prints_the_layers_and_the_plan(demo_folder: Path) -> None:
         (["generate", "{}", ""], 2, "not empty"),
         (["info", "{}/nowhere"], 3, "nowhere"),
         (["info", "{}", "--memory-limit", "1KiB"], 4, "does not fit"),
-        (["info", "{}", "--kv", "int8"], 1, "to come"),
+        (["info", "{}", "--device", "cuda"], 1, "to come"),
     ],
 )
 def test_each_failure_has_its_exit_code_and_one_line_of_reason(
