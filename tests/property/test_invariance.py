@@ -82,6 +82,56 @@ def test_logits_are_the_same_for_every_chunking(
     same_bits(in_chunks, whole)
 
 
+@pytest.fixture(scope="module", params=["auto", "int4"])
+def experts_model(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Any]:
+    """Small, for tests with hundreds of passes, and with experts: rows that come together share
+    those. A step has as many rows as sequences, so that chunks of 512 are possible."""
+    import cabochon
+
+    config = tiny.gemma4_text(
+        layers=3, pattern=2, enable_moe_block=True, num_experts=6, top_k_experts=2,
+        moe_intermediate_size=32, vocab_size=264, hidden_size=64, intermediate_size=160,
+        sliding_window=20, num_attention_heads=2, num_key_value_heads=1, head_dim=16,
+        global_head_dim=32,
+    )  # fmt: skip
+    folder = tiny.write_checkpoint(tmp_path_factory.mktemp("experts"), config, 21)
+    with cabochon.load(
+        folder, weights=request.param, threads=2, max_sequences=512, context=640
+    ) as model:
+        yield model
+
+
+def test_a_sequence_is_the_same_in_batches_of_1_to_16(experts_model: Any) -> None:
+    prompts = [prompt("moe", 3 + 2 * seed, seed) for seed in range(16)]
+    options = {"max_tokens": 5, "temperature": 0, "ignore_stops": True, "logprobs": 2}
+    alone = [experts_model.generate(ids, **options) for ids in prompts]
+
+    for count in range(1, 17):
+        together = experts_model.generate(prompts[:count], **options)
+
+        for one, other in zip(alone, together, strict=False):
+            np.testing.assert_array_equal(one.token_ids, other.token_ids)
+            same_bits(one.top_logprobs, other.top_logprobs)
+
+
+def test_a_row_is_the_same_after_a_chunk_of_1_to_512(
+    experts_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = prompt("moe", 515)
+    monkeypatch.setattr(experts_model._scheduler, "chunk_tokens", 512)
+    whole = experts_model.logits(ids)
+
+    for chunk in range(1, 513):
+        monkeypatch.setattr(experts_model._scheduler, "chunk_tokens", chunk)
+        last = chunk + 2  # the last of three rows behind the chunk: it reads what the chunk stored
+
+        found = experts_model.logits(ids[: last + 1], positions="last")
+
+        same_bits(found, whole[[last]])
+
+
 @every_model
 def test_a_row_is_the_same_when_it_is_wanted_alone(name: str, model_of: Callable[..., Any]) -> None:
     model = model_of(name, 2, "bf16")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,26 +12,12 @@ import pytest
 import tiny
 from golden import LOGIT_BOUND, Golden
 from reference import decoder
+from reference.bounds import float32_error
 from reference.rope import frequencies
 
 SPELLING = Path(__file__).parents[2] / "data/configs/transformers_spelling"
 
 FEATURES = [(name, drop) for name in tiny.MODELS for drop in sorted(tiny.MODELS[name].features)]
-
-
-def float32_error(config: tiny.Config, largest: float) -> float:
-    """How far float32 logits may be from float64 ones.
-
-    Each of the two branches of a layer (and the head) rounds sums of up to `longest` products; as
-    the signs of the roundings are random that is sqrt(longest) * 2^-24 of the branch. Norms keep
-    the branches at the size of the stream, so the errors add up; the logits are as large as
-    `largest`.
-    """
-    text = tiny.text_config(config)
-    shapes = tiny.tensor_shapes(config).items()
-    longest = max(shape[-1] for name, shape in shapes if not name.startswith("embed_tokens_per"))
-    branches = 2 * text["num_hidden_layers"] + 1
-    return branches * math.sqrt(longest) * 2.0**-24 * largest
 
 
 @pytest.mark.parametrize("name", tiny.MODELS)
