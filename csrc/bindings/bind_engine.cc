@@ -3,6 +3,7 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 
@@ -91,6 +92,14 @@ struct Results {
             .logits = mutable_view(logits),
             .status = mutable_view(status),
             .failures = mutable_view(failures)};
+  }
+
+  // They are what happened: nobody who holds the result changes it for another.
+  void make_read_only() {
+    for (py::array* array : std::initializer_list<py::array*>{
+             &tokens, &logprobs, &best, &top_ids, &top_logprobs, &logits, &status, &failures}) {
+      cabochon::make_read_only(*array);
+    }
   }
 
   Array<int32_t> tokens;
@@ -219,6 +228,7 @@ class PyEngine {
       if (signal.has_value()) throw std::move(*signal);
       throw;
     }
+    results->make_read_only();
     return results;
   }
 
@@ -274,8 +284,8 @@ void bind_engine(py::module_& module) {
                     const std::map<std::string, std::string>&, const std::string&, int, int64_t,
                     int64_t, int64_t, const std::optional<std::string>&, const py::bytes&,
                     const py::object&>(),
-           py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("formats"), py::arg("kv"),
-           py::arg("threads"), py::arg("max_rows"), py::arg("global_pages"),
+           py::arg("checkpoint").none(false), py::arg("plan"), py::kw_only(), py::arg("formats"),
+           py::arg("kv"), py::arg("threads"), py::arg("max_rows"), py::arg("global_pages"),
            py::arg("sliding_pages"), py::arg("packed") = py::none(),
            py::arg("packed_key") = py::bytes(), py::arg("progress") = py::none())
       .def_property_readonly("tier", [](const PyEngine& e) { return e.open().tier(); })

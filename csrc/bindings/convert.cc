@@ -88,6 +88,31 @@ Array<float> make_floats(const Shape& shape) {
   return Array<float>(sizes);
 }
 
+void make_read_only(py::array& array) {
+  py::detail::array_proxy(array.ptr())->flags &= ~py::detail::npy_api::NPY_ARRAY_WRITEABLE_;
+}
+
+void construct_in_new(const py::module_& module) {
+  for (const auto& [name, member] : py::dict(module.attr("__dict__"))) {
+    if (!PyType_Check(member.ptr()) ||
+        py::detail::get_type_info(reinterpret_cast<PyTypeObject*>(member.ptr())) == nullptr) {
+      continue;
+    }
+    const auto type = py::reinterpret_borrow<py::object>(member);
+    const py::object allocate = type.attr("__base__").attr("__new__");
+    const py::object initialize = type.attr("__init__");
+    type.attr("__new__") = py::staticmethod(
+        py::cpp_function([allocate, initialize](const py::object& self_type, const py::args& args,
+                                                const py::kwargs& kwargs) {
+          py::object self = allocate(self_type);
+          initialize(self, *args, **kwargs);
+          return self;
+        }));
+    type.attr("__init__") = py::cpp_function(
+        [](const py::object&, const py::args&, const py::kwargs&) {}, py::is_method(type));
+  }
+}
+
 ModelPlan to_plan(const py::object& plan) {
   ModelPlan out{};
   for_each_field(out, [&](const char* name, auto& field) { read_field(plan, name, field); });

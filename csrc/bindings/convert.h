@@ -80,6 +80,13 @@ Dtype to_kv_dtype(const std::string& kv);  // "f32", "bf16" or "int8"
 // {"attention": "int4", "head": "int8", ...}: classes that are packed; others stay as stored.
 WeightFormats to_formats(const std::map<std::string, std::string>& formats);
 
+// A NumPy array that Python can no longer write to.
+void make_read_only(py::array& array);
+
+// Makes `__new__` do what `__init__` did, for every class of the module. Otherwise pybind11 gives
+// methods of an object that was never initialised raw memory, and T.__new__(T) is such an object.
+void construct_in_new(const py::module_& module);
+
 void register_errors();
 
 void bind_plan(py::module_& module);

@@ -77,7 +77,7 @@ class SamplingArgs:
     ) -> None: ...
 
 class StepResult:
-    """One entry a wish, in the order of the wishes. Fresh arrays that own their memory."""
+    """One entry a wish, in the order of the wishes. Fresh arrays, read-only."""
 
     tokens: Ints  # [wishes] drawn (SAMPLE), the target (TARGET), the most likely (TOP, LOGITS)
     logprobs: Floats  # [wishes] natural log of the model's own probability of that token

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -78,8 +79,8 @@ def interrupted() -> Iterator[Callable[[float, Callable[[], object]], bool]]:
 
     def interrupted(delay_s: float, call: Callable[[], object]) -> bool:
         try:
-            # Once more after a second: one that falls into a callback of the garbage collector
-            # (hypothesis has one) is lost, as Python says.
+            # Once more after a second: one that falls into a callback of a weak reference or of
+            # the garbage collector is lost, as Python says, and `lost` hears of it.
             signal.setitimer(signal.ITIMER_REAL, delay_s, 1.0)
             call()
             time.sleep(delay_s)
@@ -89,8 +90,16 @@ def interrupted() -> Iterator[Callable[[float, Callable[[], object]], bool]]:
             signal.setitimer(signal.ITIMER_REAL, 0)
         return False
 
+    heard = sys.unraisablehook
+
+    def lost(unraisable: sys.UnraisableHookArgs) -> None:
+        if unraisable.exc_type is not KeyboardInterrupt:
+            heard(unraisable)
+
     before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+    sys.unraisablehook = lost
     yield interrupted
+    sys.unraisablehook = heard
     signal.signal(signal.SIGALRM, before)
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 
+from cabochon import _core
 from cabochon._core import testing
 
 
@@ -33,3 +37,24 @@ def test_no_rows_make_no_ranges():
 
 def test_denormals_are_kept_in_a_region_even_where_the_caller_flushes_them():
     assert testing.denormals_under_flushing(3) == [2.0**-127] * 3
+
+
+ASK_TWICE = """
+import os
+from cabochon import _core
+first = _core.default_threads()
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+print(first, _core.default_threads())
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs to take one away")
+def test_the_system_is_asked_once_how_many_threads_there_are():
+    # Every op on arrays asks; asking the system means reading files for every CPU.
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_TWICE], capture_output=True, text=True, check=True
+    )
+
+    first, second = done.stdout.split()
+    assert first == second
+    assert int(first) == _core.default_threads()
