@@ -11,7 +11,7 @@
 namespace cabochon::cpu {
 namespace {
 
-constexpr int64_t kDynamicTokens = 8;  // from here on experts differ in work, not in bytes alone
+constexpr int64_t kDynamicTokens = 64;  // from here on experts differ in work, not bytes alone
 
 // The `top` largest of p, largest first, ties to the lowest id; if all are NaN, the first ids.
 void choose(int32_t* ids, int64_t top, const float* p, int64_t experts) noexcept {

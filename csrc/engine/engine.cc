@@ -74,7 +74,8 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
       largest_(head_arena_.take(Dtype::kF32,
                                 {kHeadRows, (plan_.vocab + kLogitBlock - 1) / kLogitBlock})),
       chunk_sums_(head_arena_.take(Dtype::kF32,
-                                   {kHeadRows, (plan_.vocab + kLogitChunk - 1) / kLogitChunk})) {
+                                   {kHeadRows, (plan_.vocab + kLogitChunk - 1) / kLogitChunk})),
+      samplers_(static_cast<size_t>(options.threads)) {
   if (loaded_.is_any_packed()) ops_->reserve(options.max_rows, plan_.widest_input());
 }
 
@@ -207,12 +208,17 @@ void Engine::finish_wishes(const Batch& batch, int64_t begin, int64_t count,
   for (int64_t row = 0; row < count; ++row) {
     const Wish& wish = batch.wishes[static_cast<size_t>(begin + row)];
     const SequenceSlice& slice = slice_of(batch, wish);
-    const bool is_drawn = wish.want == Want::kSample;
-    samplers_[static_cast<size_t>(row)].prepare(vocab, top, is_drawn ? slice.sampling : nullptr,
-                                                slice.history.size());
+    const SamplingArgs* sampling = wish.want == Want::kSample ? slice.sampling : nullptr;
+    // Any thread may get the row. What must grow for it grows here, where failing is allowed.
+    for (Sampler& sampler : samplers_) {
+      sampler.prepare(vocab, top, sampling, slice.history.size());
+    }
   }
   auto finish = [&](RowRange range) noexcept {
-    for (int64_t row = range.begin; row < range.end; ++row) finish_wish(batch, begin, row, result);
+    Sampler& sampler = samplers_[static_cast<size_t>(range.thread)];
+    for (int64_t row = range.begin; row < range.end; ++row) {
+      finish_wish(batch, begin, row, sampler, result);
+    }
   };
   ThreadPool::shared().parallel_for(options_.threads, count, 1, finish);
   for (int64_t row = 0; row < count; ++row) {
@@ -221,14 +227,14 @@ void Engine::finish_wishes(const Batch& batch, int64_t begin, int64_t count,
 }
 
 // The wish begin + row, from row `row` of the head's results.
-void Engine::finish_wish(const Batch& batch, int64_t begin, int64_t row, const StepResult& result) {
+void Engine::finish_wish(const Batch& batch, int64_t begin, int64_t row, Sampler& sampler,
+                         const StepResult& result) {
   const auto index = static_cast<size_t>(begin + row), vocab = static_cast<size_t>(plan_.vocab);
   const Wish& wish = batch.wishes[index];
   const int64_t blocks = largest_.shape[1];
   const Logits logits{{logits_.floats() + row * plan_.vocab, vocab},
                       {largest_.floats() + row * blocks, static_cast<size_t>(blocks)}};
   const double log_sum = log_sums_[static_cast<size_t>(row)];
-  Sampler& sampler = samplers_[static_cast<size_t>(row)];
   const auto top = static_cast<size_t>(batch.top);
   const std::span<const Candidate> largest = sampler.largest(logits, std::max<size_t>(1, top));
   result.best[index] = largest[0].id;

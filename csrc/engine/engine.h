@@ -53,7 +53,8 @@ class Engine {
   void lay_out_rows(const Batch& batch);
   void finish_wishes(const Batch& batch, int64_t begin, int64_t count, const StepResult& result);
   const SequenceSlice& slice_of(const Batch& batch, const Wish& wish) const;
-  void finish_wish(const Batch& batch, int64_t begin, int64_t row, const StepResult& result);
+  void finish_wish(const Batch& batch, int64_t begin, int64_t row, Sampler& sampler,
+                   const StepResult& result);
 
   const ModelPlan plan_;
   const EngineOptions options_;
@@ -66,8 +67,8 @@ class Engine {
   Arena head_arena_;
   Tensor logits_, largest_, chunk_sums_;  // of kHeadRows rows: HeadArgs
   std::array<double, kHeadRows> log_sums_{};
-  std::array<Sampler, kHeadRows> samplers_;  // one a row: rows are finished by several threads
-  size_t logits_rows_ = 0;  // of StepResult::logits, filled before the rows at hand
+  std::vector<Sampler> samplers_;  // one a thread
+  size_t logits_rows_ = 0;         // of StepResult::logits, filled before the rows at hand
   // Of the step at hand, kept so that a step allocates nothing.
   std::vector<int32_t> row_sequences_, wanted_;
   std::vector<int64_t> row_positions_;

@@ -29,15 +29,17 @@ inline bool precedes(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
-// One row of the head's results: docs at HeadArgs.
+// One row of the head's results (HeadArgs).
 struct Logits {
   std::span<float> values;   // [vocab]
   std::span<float> largest;  // of each block of kLogitBlock ids
 };
 
-// Buffers that a step reuses. After prepare() nothing is allocated.
+// Buffers that a step reuses.
 class Sampler {
  public:
+  // Makes room for largest(k) and, with args, for draw(args) with a history of this length: after
+  // that they allocate nothing and throw nothing.
   void prepare(size_t vocab, size_t k, const SamplingArgs* args, size_t history);
 
   // The k first entries of logits by (logit descending, id ascending). Valid until the next call.
