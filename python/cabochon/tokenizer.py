@@ -338,16 +338,14 @@ def _published_control(raw: bytes) -> dict[str, int] | None:
     only parsing all of it tells.
 
     What stands before "model" is JSON with anything else in the place of the model exactly where
-    that "model" is a key of the whole and no text or key further in. A second `added_tokens`
-    behind it is refused when all is parsed.
+    that "model" ends a key of the whole, and stands neither in a text nor further in; a longer key
+    is unknown. A second `added_tokens` behind it is refused when all is parsed.
     """
     begin = raw.find(b'"model"')
     if begin < 0 or not raw[-80:].rstrip().endswith(b"}"):
         return None
     try:
         head = _parse(raw[:begin] + b'"model": null}')
-        if "model" not in head:
-            return None
         _check_head(head)
         listed = head["added_tokens"]
         ids = dict(_added_token(token, key="added_tokens")[:2] for token in listed)

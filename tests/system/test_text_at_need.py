@@ -125,6 +125,24 @@ def test_whatever_meets_a_damaged_vocabulary_first_names_the_file(damaged: Path,
         assert model.generate(IDS, max_tokens=2, ignore_stops=True).token_ids.size == 2
 
 
+def test_the_token_that_stops_an_answer_is_no_text_whether_it_is_streamed_or_not(
+    model: Any,
+) -> None:
+    free = model.generate(IDS, max_tokens=8, temperature=0, ignore_stops=True).token_ids.tolist()
+    stop = free[4]
+    count = free.index(stop)
+    assert model.decode([stop]) != ""  # it would show
+    options = {"max_tokens": 8, "temperature": 0, "stop_token_ids": [stop]}
+
+    found = model.generate(IDS, **options)
+    streamed = list(model.stream(IDS, **options))[-1].result
+
+    assert found.token_ids.tolist() == free[: count + 1]
+    assert (found.finish_reason, found.stop_reason) == ("stop", stop)
+    assert found.text == streamed.text == model.decode(free[:count])
+    assert found.raw_text == streamed.raw_text == model.decode(free[: count + 1], special=True)
+
+
 def test_a_damaged_vocabulary_is_parsed_once(damaged: Path, parses: list[int]) -> None:
     with cabochon.load(damaged) as model:
         for _ in range(3):
