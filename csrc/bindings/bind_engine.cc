@@ -143,12 +143,12 @@ class PyEngine {
   }
 
   // Writes what the next load may read in place of rounding.
-  void write_packed(const std::string& path, const py::bytes& key) {
+  void write_packed(const std::string& path, const py::bytes& key, const std::string& about) {
     const Use use(*this);
     const Engine& engine = open();
     const PackedKey native = to_key(key);
     const CoreCall inside;
-    PackedFile::write(path, native, engine.weight_arena(), engine.threads());
+    PackedFile::write(path, native, about, engine.weight_arena(), engine.threads());
   }
 
   void close() {
@@ -257,6 +257,12 @@ class PyEngine {
 
 void bind_engine(py::module_& module) {
   module.attr("PACKING_VERSION") = PackedFile::kVersion;
+  module.def("packed_about", [](const std::string& path) { return PackedFile(path).about(); });
+  module.def("verify_packed", [](const std::string& path) {
+    const PackedFile file(path);
+    const CoreCall inside;
+    file.verify(1);
+  });
   module.attr("PAGE_POSITIONS") = kPagePositions;
   module.attr("WANT_SAMPLE") = static_cast<int>(Want::kSample);
   module.attr("WANT_TARGET") = static_cast<int>(Want::kTarget);
@@ -302,7 +308,8 @@ void bind_engine(py::module_& module) {
       .def("step", &PyEngine::step, py::arg("tokens").noconvert(), py::arg("slices").noconvert(),
            py::arg("global_pages"), py::arg("sliding_pages"), py::arg("wishes").noconvert(),
            py::arg("sampling"), py::arg("histories"), py::arg("top") = 0)
-      .def("write_packed", &PyEngine::write_packed, py::arg("path"), py::arg("key"))
+      .def("write_packed", &PyEngine::write_packed, py::arg("path"), py::arg("key"),
+           py::arg("about") = "")
       .def("close", &PyEngine::close);
 }
 

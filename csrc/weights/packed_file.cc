@@ -18,6 +18,7 @@ namespace {
 
 constexpr int64_t kBlock = 1 << 20;
 constexpr int64_t kPage = 4096;
+constexpr size_t kAboutBytes = 4000;
 
 struct Header {
   char magic[8] = {'C', 'A', 'B', 'O', 'P', 'A', 'C', 'K'};
@@ -25,7 +26,10 @@ struct Header {
   uint32_t block = kBlock;
   int64_t bytes = 0;
   PackedKey key{};
+  uint64_t about_bytes = 0;
+  char about[kAboutBytes] = {};
 };
+static_assert(sizeof(Header) <= kPage);
 
 int64_t blocks_of(int64_t bytes) { return (bytes + kBlock - 1) / kBlock; }
 int64_t padded(int64_t bytes) { return (bytes + kPage - 1) / kPage * kPage; }
@@ -79,7 +83,7 @@ void write_at(int descriptor, const std::string& path, int64_t offset,
 
 }  // namespace
 
-PackedFile::PackedFile(std::string path, const PackedKey& key) : file_(std::move(path)) {
+PackedFile::PackedFile(std::string path) : file_(std::move(path)) {
   const auto refuse = [&](const std::string& what) {
     throw CheckpointError(text(file_.path(), ": ", what), file_.path());
   };
@@ -88,10 +92,12 @@ PackedFile::PackedFile(std::string path, const PackedKey& key) : file_(std::move
   if (file_.size() < kPage) refuse(text("has ", file_.size(), " bytes, too few for a packed file"));
   file_.read(0, header_bytes, "the header of packed weights");
   if (std::memcmp(header.magic, expected.magic, sizeof(header.magic)) != 0 ||
-      header.version != expected.version || header.block != expected.block) {
+      header.version != expected.version || header.block != expected.block ||
+      header.about_bytes > kAboutBytes) {
     refuse(text("is no packed file of version ", kVersion));
   }
-  if (header.key != key) refuse("was packed from other files or in other formats");
+  key_ = header.key;
+  about_.assign(header.about, header.about_bytes);
   bytes_ = header.bytes;
   table_offset_ = kPage;
   // Compared by division: a size that lies cannot overflow.
@@ -104,12 +110,14 @@ PackedFile::PackedFile(std::string path, const PackedKey& key) : file_(std::move
   }
 }
 
-void PackedFile::read(std::span<std::byte> out, int threads) const {
-  if (std::ssize(out) != bytes_) {
-    throw CheckpointError(
-        text(file_.path(), ": holds ", bytes_, " bytes, the weights take ", out.size()),
-        file_.path());
-  }
+PackedFile::PackedFile(std::string path, const PackedKey& key) : PackedFile(std::move(path)) {
+  if (key_ == key) return;
+  throw CheckpointError(text(file_.path(), ": was packed from other files or in other formats"),
+                        file_.path());
+}
+
+template <typename Place>
+void PackedFile::read_blocks(int threads, const Place& place) const {
   const int64_t blocks = blocks_of(bytes_);
   std::vector<uint64_t> table(static_cast<size_t>(blocks));
   file_.read(table_offset_, std::as_writable_bytes(std::span(table)),
@@ -118,9 +126,8 @@ void PackedFile::read(std::span<std::byte> out, int threads) const {
   ThreadPool::shared().parallel_for(threads, blocks, 1, [&](RowRange range) noexcept {
     for (int64_t i = range.begin; i < range.end; ++i) {
       const auto index = static_cast<size_t>(i);
-      const auto begin = index * static_cast<size_t>(kBlock);
-      const auto block =
-          out.subspan(begin, std::min(static_cast<size_t>(kBlock), out.size() - begin));
+      const auto size = static_cast<size_t>(std::min(kBlock, bytes_ - i * kBlock));
+      const std::span<std::byte> block(place(i, range.thread), size);
       failures[index] =
           file_.try_read(data_offset_ + i * kBlock, block) != 0 || checksum(block) != table[index];
     }
@@ -133,8 +140,28 @@ void PackedFile::read(std::span<std::byte> out, int threads) const {
   }
 }
 
-void PackedFile::write(const std::string& path, const PackedKey& key,
+void PackedFile::read(std::span<std::byte> out, int threads) const {
+  if (std::ssize(out) != bytes_) {
+    throw CheckpointError(
+        text(file_.path(), ": holds ", bytes_, " bytes, the weights take ", out.size()),
+        file_.path());
+  }
+  read_blocks(threads, [&](int64_t block, int) { return out.data() + block * kBlock; });
+}
+
+void PackedFile::verify(int threads) const {
+  std::vector<std::vector<std::byte>> pieces(static_cast<size_t>(threads));
+  for (auto& piece : pieces) piece.resize(static_cast<size_t>(kBlock));
+  read_blocks(threads,
+              [&](int64_t, int thread) { return pieces[static_cast<size_t>(thread)].data(); });
+}
+
+void PackedFile::write(const std::string& path, const PackedKey& key, const std::string& about,
                        std::span<const std::byte> data, int threads) {
+  if (about.size() > kAboutBytes) {
+    throw InvalidArgument(
+        text("about has ", about.size(), " bytes, expected at most ", kAboutBytes));
+  }
   const int64_t blocks = blocks_of(std::ssize(data));
   std::vector<uint64_t> table(static_cast<size_t>(blocks));
   ThreadPool::shared().parallel_for(threads, blocks, 1, [&](RowRange range) noexcept {
@@ -145,6 +172,8 @@ void PackedFile::write(const std::string& path, const PackedKey& key,
   Header header;
   header.bytes = std::ssize(data);
   header.key = key;
+  header.about_bytes = about.size();
+  std::copy(about.begin(), about.end(), header.about);
   const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (descriptor < 0) fail("open", path, errno);
   struct Closer {

@@ -129,8 +129,14 @@ class Engine:
         penalty. top: how many of the most likely tokens each wish reports, 0 to 256.
         """
 
-    def write_packed(self, path: str, key: bytes) -> None: ...
+    def write_packed(self, path: str, key: bytes, about: str = "") -> None: ...
     def close(self) -> None: ...
+
+def packed_about(path: str) -> str:
+    """The text that write_packed was given, from a file whose header and size are right."""
+
+def verify_packed(path: str) -> None:
+    """Reads all of it; CheckpointError names the first block that is not what was written."""
 
 # cabochon.ops: arguments and results as its docstrings say.
 class QuantizedWeight:

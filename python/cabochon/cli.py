@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .results import Result
 
-_TO_COME = ("doctor", "evaluate", "cache", "quantize", "serve")
+_TO_COME = ("doctor", "evaluate", "quantize", "serve")
 _FILES_TO_COME = ("image", "audio", "video", "schema", "tools")
 _DEMO_PROMPT = "Once upon a time"
 
@@ -119,6 +119,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("model", metavar="MODEL")
     plan.add_argument("--json", action="store_true")
+
+    cache = commands.add_parser("cache", parents=[loading], help="packed weights on the disk")
+    cache.add_argument(
+        "action",
+        choices=["list", "build", "check", "clear"],
+        help="show, write, read and verify, delete",
+    )
+    cache.add_argument(
+        "model", metavar="MODEL", nargs="?", help="of this one alone; build needs it"
+    )
 
     demo = commands.add_parser("demo", parents=[sampling], help="a small random model, end to end")
     demo.add_argument("--threads", type=int)
@@ -294,6 +304,46 @@ def _plan(options: argparse.Namespace) -> int:
     return 0 if found.fits else 4
 
 
+def _cache(options: argparse.Namespace) -> int:
+    from . import packed_cache
+
+    if packed_cache.root() is None:
+        raise errors.InvalidArgument(
+            "cache: CABOCHON_CACHE is empty, which means no cache; set it to a folder or unset it"
+        )
+    if options.action == "build":
+        if options.model is None:
+            raise errors.InvalidArgument("cache build: found no MODEL, expected a folder or an id")
+        _load(options).close()  # which packs what is not packed yet
+    found = packed_cache.entries()
+    if options.model is not None:
+        folder = _cached_folder(options.model, [entry.model for entry in found])
+        found = [entry for entry in found if entry.model == folder]
+    damaged = 0
+    for entry in found:
+        state = entry.state
+        if options.action == "check" and (wrong := packed_cache.check(entry)) is not None:
+            state, damaged = f"damaged: {wrong}", damaged + 1
+        if options.action == "clear":
+            packed_cache.remove(entry)
+            state = "deleted"
+        line = (size(entry.bytes), entry.model or "?", entry.formats or "?", state)
+        print(visible("  ".join(line)))
+    _say(f"{len(found)} of {size(sum(entry.bytes for entry in found))} in {packed_cache.root()}")
+    if options.action == "build" and not found:
+        _say("nothing is packed where weights stay as stored: give --weights int8 or int4")
+        return 1
+    return 1 if damaged else 0
+
+
+def _cached_folder(model: str, known: Sequence[str]) -> str:
+    """The folder of a model, which may be gone by now."""
+    from .hub import find
+
+    given = str(Path(model).absolute())
+    return given if given in known else str(find(model, fetch=False).absolute())
+
+
 def _demo(options: argparse.Namespace) -> None:
     from .demo import write_demo
     from .loading import load
@@ -336,6 +386,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "chat": _chat,
     "info": _info,
     "plan": _plan,
+    "cache": _cache,
     "demo": _demo,
     **dict.fromkeys(_TO_COME, _to_come),
 }

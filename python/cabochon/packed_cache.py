@@ -16,20 +16,22 @@ import shutil
 import stat
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from . import _core
-from .checkpoint import Shards
+from .checkpoint import Shards, read_shards
 from .errors import CabochonWarning, CheckpointError, DeviceError
 
 FREE_BYTES = 2**30  # left on the disk after writing, at least
+ABOUT_BYTES = 4000  # of the text that says what a file was made from; longer: none
 
 
 class PackedCache:
     """The place of one model's packed weights in one set of formats."""
 
-    def __init__(self, folder: Path, key: bytes) -> None:
-        self.folder, self.key = folder, key
+    def __init__(self, folder: Path, key: bytes, about: str) -> None:
+        self.folder, self.key, self.about = folder, key, about
         self.path = folder / f"{key.hex()[:32]}.packed"
 
     def find(self) -> str | None:
@@ -65,7 +67,7 @@ class PackedCache:
                     "another folder, or to nothing for no cache"
                 )
                 return
-            engine.write_packed(str(temporary), self.key)
+            engine.write_packed(str(temporary), self.key, self.about)
             temporary.replace(self.path)
         except (OSError, DeviceError) as error:
             _warn(f"packed weights are not kept ({size:,} bytes in {self.folder}): {error}")
@@ -84,27 +86,93 @@ class PackedCache:
 
 def place(shards: Shards, fingerprint: str, formats: Mapping[str, str]) -> PackedCache | None:
     """Where packed weights of this checkpoint are kept; None where CABOCHON_CACHE is empty."""
-    root = os.environ.get("CABOCHON_CACHE")
-    if root == "":
+    base = root()
+    if base is None:
         return None
-    base = Path(root) if root else _default_root()
-    sources = [
-        (Path(path).name, size, os.stat(path).st_mtime_ns, header)
-        for path, size, header in zip(shards.paths, shards.sizes, shards.header_sha256, strict=True)
-    ]
     content = {
-        "sources": sources,
+        "sources": _sources(shards),
         "formats": dict(sorted(formats.items())),
         "packing": _core.PACKING_VERSION,
     }
     key = hashlib.sha256(json.dumps(content).encode()).digest()
-    return PackedCache(base / fingerprint[:32], key)
+    about = {
+        "model": str(Path(shards.paths[0]).parent.absolute()),
+        "formats": content["formats"],
+        "sources": _digest(shards),
+    }
+    text = json.dumps(about)
+    return PackedCache(base / fingerprint[:32], key, text if len(text) <= ABOUT_BYTES else "")
 
 
-def _default_root() -> Path:
-    """`cabochon` beside the hub cache."""
+def root() -> Path | None:
+    """The folder of all packed weights: CABOCHON_CACHE, or `cabochon` beside the hub cache; None
+    where CABOCHON_CACHE is empty."""
+    given = os.environ.get("CABOCHON_CACHE")
+    if given is not None:
+        return Path(given) if given else None
     home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
     return Path(home).parent / "cabochon"
+
+
+def _sources(shards: Shards) -> list[tuple[str, int, int, str]]:
+    """What tells the files of a checkpoint from those of another, and from themselves later."""
+    return [
+        (Path(path).name, size, os.stat(path).st_mtime_ns, header)
+        for path, size, header in zip(shards.paths, shards.sizes, shards.header_sha256, strict=True)
+    ]
+
+
+def _digest(shards: Shards) -> str:
+    return hashlib.sha256(json.dumps(_sources(shards)).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One file of packed weights on the disk."""
+
+    path: Path
+    bytes: int
+    model: str  # the folder that it was made from; "" where the file does not say
+    formats: str  # "attention=int4, head=int8, ..."
+    state: str  # "valid", or why no load will read it
+
+
+def entries() -> list[Entry]:
+    """The packed weights on the disk, by path."""
+    base = root()
+    return [] if base is None else [_entry(path) for path in sorted(base.glob("*/*.packed"))]
+
+
+def _entry(path: Path) -> Entry:
+    model = formats = ""
+    try:
+        about = json.loads(_core.packed_about(str(path)))
+        formats = ", ".join(f"{name}={kind}" for name, kind in about["formats"].items())
+        model = os.fspath(about["model"])
+        is_same = _digest(read_shards(Path(model))) == about["sources"]
+        state = "valid" if is_same else "stale: the model's files changed"
+    except (CheckpointError, OSError) as error:
+        state = f"stale: {error}"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        state = "unknown: it does not say what it was made from"
+    return Entry(path=path, bytes=path.stat().st_size, model=model, formats=formats, state=state)
+
+
+def check(entry: Entry) -> str | None:
+    """What is wrong with the bytes of a file; None where each is what was written."""
+    try:
+        _core.verify_packed(str(entry.path))
+    except CheckpointError as error:
+        return str(error)
+    return None
+
+
+def remove(entry: Entry) -> None:
+    """Deletes a file, and its folder when that is then empty. A model that was loaded from it keeps
+    its weights."""
+    entry.path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        entry.path.parent.rmdir()
 
 
 def _warn(message: str) -> None:
