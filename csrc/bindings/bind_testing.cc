@@ -20,6 +20,7 @@
 #include "base/buffer.h"
 #include "base/thread_pool.h"
 #include "bindings/convert.h"
+#include "cpu/cpu_ops.h"
 #include "cpu/select.h"
 
 namespace cabochon {
@@ -414,6 +415,64 @@ double read_bandwidth(int64_t megabytes, int threads, int runs) {
 
 // Best seconds of `runs` matmuls of ones, and the bytes of their weights. kernel: "int4", "int8" or
 // "bf16". Panels, and rows in steps of 32, are shared out among the threads.
+// Best seconds of `runs` for `tokens` queries at the end of `keys` positions, and the bytes of keys
+// and values that one pass reads. Keys that turn in `turned` columns stand beside values for the
+// others.
+std::pair<double, int64_t> time_attention(const std::string& tier, const std::string& kv,
+                                          int64_t keys, int64_t tokens, int64_t heads,
+                                          int64_t kv_heads, int64_t head_dim, int64_t window,
+                                          int64_t turned, int threads, int runs) {
+  require(keys >= tokens && tokens > 0 && heads > 0 && kv_heads > 0 && head_dim > 0 &&
+              head_dim <= 1024 && turned >= 0 && turned <= head_dim && threads > 0 && runs > 0,
+          "expected numbers > 0 and keys >= tokens");
+  KvLayer layer = kv_layer(to_kv_dtype(kv), kv_heads, head_dim, turned, 0);
+  const int64_t pages = (keys + 63) / 64;
+  const Buffer cache(pages * layer.bytes, true);
+  layer.pages = cache.data();
+  layer.page_bytes = layer.bytes;
+  cpu::CpuOps ops(cpu::kernels_for(tier), threads);
+  const auto sized = [](int64_t n) { return static_cast<size_t>(n); };
+  std::vector<int32_t> numbers(sized(pages)), sequence(sized(keys), 0);
+  std::vector<int64_t> positions(sized(keys));
+  for (int64_t i = 0; i < pages; ++i) numbers[sized(i)] = static_cast<int32_t>(i);
+  for (int64_t i = 0; i < keys; ++i) positions[sized(i)] = i;
+  const PageTable table{.pages = numbers, .is_ring = false};
+  std::vector<float> rows(sized(64 * kv_heads * head_dim));
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i % 31) / 31.0f - 0.5f;
+  const py::gil_scoped_release release;
+  for (int64_t first = 0; first < keys; first += 64) {
+    const int64_t count = std::min<int64_t>(64, keys - first);
+    const Tensor stored{Dtype::kF32, {count, kv_heads, head_dim}, rows.data()};
+    ops.store_kv(
+        {.kv = layer,
+         .keys = stored,
+         .values = stored,
+         .places = {std::span(sequence).subspan(sized(first), sized(count)),
+                    std::span<const int64_t>(positions).subspan(sized(first), sized(count)),
+                    {&table, 1}}});
+  }
+  std::vector<float> queries(sized(tokens * heads * head_dim), 0.01f), out(queries.size());
+  std::vector<float> norm(sized(head_dim), 1.0f);
+  std::vector<float> scratch(sized(attention_scratch(tokens, heads, head_dim, turned)));
+  const Shape shape{tokens, heads, head_dim};
+  const AttentionArgs args{
+      .out = {Dtype::kF32, shape, out.data()},
+      .queries = {Dtype::kF32, shape, queries.data()},
+      .kv = layer,
+      .places = {std::span(sequence).first(sized(tokens)),
+                 std::span<const int64_t>(positions).last(sized(tokens)),
+                 {&table, 1}},
+      .window = window,
+      .scale = 1.0f,
+      .key_norm = {Dtype::kF32, {head_dim}, norm.data()},
+      .scratch = {Dtype::kF32, {static_cast<int64_t>(scratch.size())}, scratch.data()}};
+  double best = std::numeric_limits<double>::infinity();
+  for (int run = 0; run < runs; ++run) {
+    best = std::min(best, seconds_of([&] { ops.attention(args); }));
+  }
+  return {best, pages * layer.bytes};
+}
+
 std::pair<double, int64_t> time_matmul(const std::string& kernel, const std::string& tier,
                                        int64_t tokens, int64_t rows, int64_t cols, int threads,
                                        int runs) {
@@ -526,6 +585,10 @@ void bind_testing(py::module_& module) {
   module.def("time_matmul", time_matmul, py::arg("kernel"), py::arg("tier"), py::arg("tokens"),
              py::arg("rows"), py::arg("cols"), py::kw_only(), py::arg("threads") = 1,
              py::arg("runs") = 1);
+  module.def("time_attention", time_attention, py::kw_only(), py::arg("tier"), py::arg("kv"),
+             py::arg("keys"), py::arg("tokens") = 1, py::arg("heads"), py::arg("kv_heads"),
+             py::arg("head_dim"), py::arg("window") = 0, py::arg("turned") = 0,
+             py::arg("threads") = 1, py::arg("runs") = 1);
   module.def("kernel_names", [names] { return names; });
 }
 

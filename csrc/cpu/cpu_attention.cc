@@ -25,6 +25,25 @@ void gather_turned(float* out, const float* head, const KvLayer& kv) noexcept {
   std::copy_n(head + kv.head_dim / 2, pairs, out + pairs);
 }
 
+// Columns that are mixed with each other: the largest power of two that divides the width.
+int64_t mixed_columns(int64_t width) { return width & -width; }
+
+// A Hadamard transform in place, for each run of mixed_columns. It leaves dots what they were, but
+// for the factor mixed_columns, and is its own inverse, but for the same factor. The few columns
+// that are much larger than others would take all of an int8 row's range; mixed, all are alike.
+void mix(float* x, int64_t width) noexcept {
+  const int64_t run = mixed_columns(width);
+  for (int64_t step = 1; step < run; step *= 2) {
+    for (int64_t begin = 0; begin < width; begin += 2 * step) {
+      for (int64_t i = begin; i < begin + step; ++i) {
+        const float a = x[i], b = x[i + step];
+        x[i] = a + b;
+        x[i + step] = a - b;
+      }
+    }
+  }
+}
+
 // Keys [first, last); none where first >= last.
 struct Keys {
   int64_t first, last;
@@ -93,15 +112,18 @@ void CpuOps::compute_store_kv(const StoreKvArgs& args) {
         const int64_t row = head * kBlock + position % kBlock;
         const float* key = args.keys.floats() + (t * kv.kv_heads + head) * kv.head_dim;
         const float* value = args.values.floats() + (t * kv.kv_heads + head) * kv.head_dim;
-        float turned[kMaxHeadDim];
+        float first[kMaxHeadDim], second[kMaxHeadDim];
+        std::copy_n(kv.turned > 0 ? value : key, kv.head_dim, first);
         if (kv.turned > 0) {
-          gather_turned(turned, key, kv);
-          store(page, kv.parts[0], row, value);
-          store(page, kv.parts[1], row, turned);
+          gather_turned(second, key, kv);
         } else {
-          store(page, kv.parts[0], row, key);
-          store(page, kv.parts[1], row, value);
+          std::copy_n(value, kv.head_dim, second);
         }
+        // What scores are made of; values that are no keys stay as they are.
+        if (kv.dtype == Dtype::kI8) mix(first, kv.head_dim);
+        if (kv.dtype == Dtype::kI8 && kv.turned > 0) mix(second, kv.turned);
+        store(page, kv.parts[0], row, first);
+        store(page, kv.parts[1], row, second);
       }
     }
   });
@@ -115,8 +137,13 @@ void CpuOps::take_queries(const AttentionArgs& args, const AttentionItem& item,
   const Slot slot(memory, item.rows * item.heads, kv);
   const auto put = [&](int part, int64_t query, const float* x, int64_t width) noexcept {
     if (kv.dtype == Dtype::kI8) {
+      float mixed[kMaxHeadDim];
+      std::copy_n(x, width, mixed);
+      mix(mixed, width);
+      const float factor = 1.0f / static_cast<float>(mixed_columns(width));  // exact
+      kernels_.scale(mixed, mixed, factor, static_cast<size_t>(width));
       slot.query_scales[part][query] =
-          kernels_.round_row(reinterpret_cast<int8_t*>(slot.queries[part]) + query * width, x,
+          kernels_.round_row(reinterpret_cast<int8_t*>(slot.queries[part]) + query * width, mixed,
                              static_cast<size_t>(width));
     } else {
       std::copy_n(x, width, slot.queries[part] + query * width);
@@ -230,6 +257,11 @@ void CpuOps::merge(const AttentionArgs& args, std::span<const AttentionItem> run
   }
   if (run.back().partition == (all.last - 1) / kPartition) {
     kernels_.scale(total, total, 1.0f / totals[index].sum, n);
+    if (args.kv.dtype == Dtype::kI8 && args.kv.turned > 0) {
+      // The values are mixed, since they are keys too.
+      mix(total, head_dim);
+      kernels_.scale(total, total, 1.0f / static_cast<float>(mixed_columns(head_dim)), n);
+    }
   }
 }
 

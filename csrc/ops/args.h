@@ -96,6 +96,7 @@ struct PerLayerSumArgs {
 
 // Where one layer's keys and values stand in a page. Two parts, each of one row for every position
 // and kv head: [kv_heads, 64, width], and of an int8 cache a float32 scale a row, [kv_heads, 64].
+// What an int8 row of keys holds is mixed first (docs/numerics.md, "Arithmetic").
 //   turned == 0   keys and values, of head_dim columns each
 //   turned > 0    the values (head_dim), and of the keys the `turned` columns that a rope of
 //                 turned / 2 pairs turns; the others are value * key_norm (AttentionArgs)

@@ -60,7 +60,8 @@ def load(
         weights: "auto" and "bf16" compute with what is stored; "bf16" refuses float32 checkpoints.
             "int8" and "int4" round while loading; a mapping sets classes apart (policy.py):
             {"default": "int4", "head": "bf16"}.
-        kv: format of the KV cache: "f32" (nothing is rounded), "bf16", or "auto", which is "bf16".
+        kv: format of the KV cache: "f32" (nothing is rounded), "bf16", "int8" (with a scale for
+            each position and head: half the memory of bf16), or "auto", which is "bf16".
         device: "auto" or "cpu".
         context: tokens of one sequence, prompt and output. The default is lowered to the
             checkpoint's maximum, a larger value given is an error.
