@@ -16,12 +16,12 @@
 #include "base/thread_pool.h"
 #include "bindings/convert.h"
 #include "bindings/core_call.h"
-#include "bindings/quantized_weight.h"
 #include "engine/devices.h"
 #include "engine/kv_cache.h"
 #include "model/rope_table.h"
 #include "ops/ops.h"
 #include "weights/logical.h"
+#include "weights/quantized_weight.h"
 
 namespace cabochon {
 namespace {

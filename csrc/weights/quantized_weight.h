@@ -1,4 +1,5 @@
-// A weight of cabochon.ops in int4, int8 or bf16, in the bytes that a matmul reads.
+// A weight that was rounded to int4, int8 or bf16 from memory (cabochon.ops), in the bytes that a
+// matmul reads.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-#include "bindings/quantized_weight.h"
+#include "weights/quantized_weight.h"
 
 #include <algorithm>
 #include <cmath>
