@@ -295,6 +295,8 @@ void bind_engine(py::module_& module) {
            py::arg("sliding_pages"), py::arg("packed") = py::none(),
            py::arg("packed_key") = py::bytes(), py::arg("progress") = py::none())
       .def_property_readonly("tier", [](const PyEngine& e) { return e.open().tier(); })
+      .def_property_readonly("activations",
+                             [](const PyEngine& e) { return e.open().activations(); })
       .def_property_readonly("threads", [](const PyEngine& e) { return e.open().threads(); })
       .def("memory",
            [](const PyEngine& e) {

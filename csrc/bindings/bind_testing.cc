@@ -102,15 +102,21 @@ Array<float> matmul(const std::string& tier, const Array<float>& x, const Array<
   return out.taken({x.shape(0), weight.shape(0)}, std::max<size_t>(rows + gap, 1), rows);
 }
 
-py::tuple quantize_rows(const std::string& tier, const Array<float>& x, size_t offset) {
+void require_granule(size_t granule) {
+  require(granule == 32 || granule == 128, "granule: expected 32 or 128");
+}
+
+py::tuple quantize_rows(const std::string& tier, const Array<float>& x, size_t granule,
+                        size_t offset) {
+  require_granule(granule);
   const size_t tokens = extent(x, 0), cols = extent(x, 1);
   require(cols % cpu::kInt4Block == 0, "columns are no multiple of 32");
-  const size_t granules = (cols + cpu::kGranule - 1) / cpu::kGranule;
+  const size_t granules = (cols + granule - 1) / granule;
   Guarded<float> in(x, offset), scales(tokens * granules, offset);
   Guarded<int8_t> codes(tokens * cols, offset);
   Guarded<int32_t> sums(tokens * cols / cpu::kInt4Block, offset);
   cpu::kernels_for(tier).quantize_rows(codes.data(), scales.data(), sums.data(), in.data(), tokens,
-                                       cols);
+                                       cols, granule);
   const auto columns = [](size_t n) { return static_cast<py::ssize_t>(n); };
   return py::make_tuple(codes.taken({x.shape(0), x.shape(1)}),
                         scales.taken({x.shape(0), columns(granules)}),
@@ -120,11 +126,13 @@ py::tuple quantize_rows(const std::string& tier, const Array<float>& x, size_t o
 template <size_t kBlock, size_t kUnitBytes, auto kKernel>
 Array<float> matmul_integer(const std::string& tier, const Array<int8_t>& codes,
                             const Array<float>& scales, const Array<int32_t>& sums,
-                            const Array<uint8_t>& panels, size_t rows, size_t gap, size_t offset) {
+                            const Array<uint8_t>& panels, size_t rows, size_t gap, size_t granule,
+                            size_t offset) {
+  require_granule(granule);
   const size_t tokens = extent(codes, 0), cols = extent(codes, 1);
   require(cols % cpu::kInt4Block == 0, "columns are no multiple of 32");
   require(extent(scales, 0) == tokens && extent(sums, 0) == tokens &&
-              extent(scales, 1) == (cols + cpu::kGranule - 1) / cpu::kGranule &&
+              extent(scales, 1) == (cols + granule - 1) / granule &&
               extent(sums, 1) == cols / cpu::kInt4Block,
           "scales or sums: wrong shape");
   const size_t scale_bytes = cpu::kPanelRows * sizeof(uint16_t);
@@ -140,7 +148,8 @@ Array<float> matmul_integer(const std::string& tier, const Array<int8_t>& codes,
                              .scales = scale.data(),
                              .sums = sum.data(),
                              .tokens = tokens,
-                             .cols = cols};
+                             .cols = cols,
+                             .granule = granule};
   (cpu::kernels_for(tier).*kKernel)(out.data(), rows + gap, &x, packed.data(), rows);
   return out.taken({codes.shape(0), static_cast<py::ssize_t>(rows)},
                    std::max<size_t>(rows + gap, 1), rows);
@@ -474,8 +483,9 @@ std::pair<double, int64_t> time_attention(const std::string& tier, const std::st
 }
 
 std::pair<double, int64_t> time_matmul(const std::string& kernel, const std::string& tier,
-                                       int64_t tokens, int64_t rows, int64_t cols, int threads,
-                                       int runs) {
+                                       int64_t tokens, int64_t rows, int64_t cols, size_t granule,
+                                       int threads, int runs) {
+  require_granule(granule);
   require(kernel == "int4" || kernel == "int8" || kernel == "bf16", "kernel: int4, int8 or bf16");
   require(tokens > 0 && rows > 0 && rows % 32 == 0 && cols > 0 && cols % 128 == 0 && threads > 0 &&
               runs > 0,
@@ -491,15 +501,16 @@ std::pair<double, int64_t> time_matmul(const std::string& kernel, const std::str
   const auto sized = [&](int64_t n) { return static_cast<size_t>(n); };
   std::vector<float> x(sized(tokens * cols), 1.0f), out(sized(tokens * rows));
   std::vector<int8_t> codes(sized(tokens * cols));
-  std::vector<float> scales(sized(tokens * cols / 128));
+  std::vector<float> scales(sized(tokens * cols) / granule);
   std::vector<int32_t> sums(sized(tokens * cols / 32));
   kernels.quantize_rows(codes.data(), scales.data(), sums.data(), x.data(), sized(tokens),
-                        sized(cols));
+                        sized(cols), granule);
   const cpu::QuantizedRows quantized{.codes = codes.data(),
                                      .scales = scales.data(),
                                      .sums = sums.data(),
                                      .tokens = sized(tokens),
-                                     .cols = sized(cols)};
+                                     .cols = sized(cols),
+                                     .granule = granule};
   const py::gil_scoped_release release;
   // 0x3f3f is the bf16 of 0.75.
   auto fill = [&](RowRange range) noexcept {
@@ -532,6 +543,7 @@ void bind_testing(py::module_& module) {
   const auto offset = py::arg("offset") = 0;
   const auto tier = py::arg("tier");
   const auto x = py::arg("x");
+  const auto granule = py::arg("granule") = 128;
   std::vector<std::string> names;
   const auto define = [&](const char* name, auto function, const auto&... arguments) {
     module.def(name, function, tier, arguments..., py::kw_only(), offset);
@@ -542,10 +554,10 @@ void bind_testing(py::module_& module) {
          py::arg("gap") = 0);
   define("matmul_bf16", matmul<uint16_t, &cpu::Kernels::matmul_bf16>, x, py::arg("weight"),
          py::arg("gap") = 0);
-  define("quantize_rows", quantize_rows, x);
+  define("quantize_rows", quantize_rows, x, granule);
   const auto define_integer = [&](const char* name, auto function) {
     define(name, function, py::arg("codes"), py::arg("scales"), py::arg("sums"), py::arg("panels"),
-           py::arg("rows"), py::arg("gap") = 0);
+           py::arg("rows"), py::arg("gap") = 0, granule);
   };
   define_integer("matmul_int4",
                  matmul_integer<cpu::kInt4Block, cpu::kInt4UnitBytes, &cpu::Kernels::matmul_int4>);
@@ -583,7 +595,7 @@ void bind_testing(py::module_& module) {
   module.def("read_bandwidth", read_bandwidth, py::arg("megabytes"), py::arg("threads"),
              py::arg("runs") = 1);
   module.def("time_matmul", time_matmul, py::arg("kernel"), py::arg("tier"), py::arg("tokens"),
-             py::arg("rows"), py::arg("cols"), py::kw_only(), py::arg("threads") = 1,
+             py::arg("rows"), py::arg("cols"), py::kw_only(), granule, py::arg("threads") = 1,
              py::arg("runs") = 1);
   module.def("time_attention", time_attention, py::kw_only(), py::arg("tier"), py::arg("kv"),
              py::arg("keys"), py::arg("tokens") = 1, py::arg("heads"), py::arg("kv_heads"),

@@ -75,11 +75,12 @@ struct Row {
   Logits logits() { return {values, largest}; }
 };
 
-// The format's name, an array [experts, ...], and the rows and columns of each of its matrices.
-using Stack = std::tuple<std::string, py::array, int64_t, int64_t>;
+// The format's name, an array [experts, ...], the rows and columns of each of its matrices, and the
+// granule of x.
+using Stack = std::tuple<std::string, py::array, int64_t, int64_t, int>;
 
 PackedWeight stack_of(const Stack& stack) {
-  const auto& [name, array, rows, cols] = stack;
+  const auto& [name, array, rows, cols, granule] = stack;
   for (const Format* format : {&kF32Format, &kBf16Format, &kInt8Format, &kInt4Format}) {
     if (format->name != name) continue;
     const bool is_packed = format->block != 0;
@@ -95,7 +96,8 @@ PackedWeight stack_of(const Stack& stack) {
             .count = array.shape(0),
             .stride = bytes,
             .data = static_cast<const std::byte*>(array.data()),
-            .panel_bytes = is_packed ? panel_bytes(*format, cols) : 0};
+            .panel_bytes = is_packed ? panel_bytes(*format, cols) : 0,
+            .granule = granule};
   }
   throw InvalidArgument(text("testing: no format '", name, "'"));
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bindings/convert.h"
+#include "model/tensors.h"
 #include "weights/lattice.h"
 #include "weights/pack.h"
 #include "weights/quantize.h"
@@ -159,6 +160,7 @@ void bind_testing_weights(py::module_& module) {
   module.def("quantize", &quantize_rows, arg("format"), arg("weights").noconvert());
   module.def("dequantize", &dequantize_rows, arg("format"), arg("codes").noconvert(),
              arg("scales").noconvert());
+  module.def("granule_of", &granule_of, arg("name"));
   module.def("pack", &pack_matrix, arg("format"), arg("codes").noconvert(),
              arg("scales").noconvert());
   module.def("unpack", &unpack_matrix, arg("format"), arg("panels").noconvert(), arg("rows"),

@@ -63,11 +63,12 @@ struct RoundedRows {
   int8_t* codes;
   float* scales;
   int32_t* sums;
-  int64_t cols, granules, blocks;
+  int64_t cols, granule, granules, blocks;
 
-  RoundedRows(float* memory, int64_t rows, int64_t columns)
+  RoundedRows(float* memory, int64_t rows, int64_t columns, int64_t columns_of_scale)
       : cols(columns),
-        granules((columns + int64_t{kGranule} - 1) / int64_t{kGranule}),
+        granule(columns_of_scale),
+        granules((columns + granule - 1) / granule),
         blocks(columns / 32) {
     codes = reinterpret_cast<int8_t*>(memory);  // columns are a multiple of 32, so all is aligned
     scales = reinterpret_cast<float*>(codes + rows * cols);
@@ -92,7 +93,8 @@ struct RoundedRows {
             .scales = own.scales,
             .sums = own.sums,
             .tokens = static_cast<size_t>(count),
-            .cols = static_cast<size_t>(cols)};
+            .cols = static_cast<size_t>(cols),
+            .granule = static_cast<size_t>(granule)};
   }
 };
 
@@ -147,10 +149,12 @@ void CpuOps::compute_experts(const ExpertsArgs& args) {
   const Groups groups = sort_by_expert(args);
   // Rows in slots. Until the results are there, their memory holds x; the memory of the up rows
   // holds the rounded products once those are made.
-  const RoundedRows rounded_x(results, pairs, hidden), rounded_inner(ups, pairs, ffn);
+  const RoundedRows rounded_x(results, pairs, hidden, args.gate.granule);
+  const RoundedRows rounded_inner(ups, pairs, ffn, args.down.granule);
   const auto quantize = [&](const RoundedRows& rows, int64_t slot, const float* row) {
     const RoundedRows to = rows.at(slot);
-    kernels_.quantize_rows(to.codes, to.scales, to.sums, row, 1, static_cast<size_t>(rows.cols));
+    kernels_.quantize_rows(to.codes, to.scales, to.sums, row, 1, static_cast<size_t>(rows.cols),
+                           static_cast<size_t>(rows.granule));
   };
   const auto in_slots = [&](const float* rows, const RoundedRows& rounded, int64_t slot,
                             int64_t count) {

@@ -4,44 +4,41 @@
 #include "cpu/cpu_ops.h"
 
 namespace cabochon::cpu {
-namespace {
-
-constexpr int64_t kGranuleColumns = static_cast<int64_t>(kGranule);
-constexpr int64_t kSumColumns = 32;
-
-}  // namespace
 
 void CpuOps::reserve(int64_t tokens, int64_t cols) {
   const auto grow = [](auto& buffer, int64_t size) {
     if (std::ssize(buffer) < size) buffer.resize(static_cast<size_t>(size));
   };
   grow(codes_, tokens * cols);
-  grow(scales_, tokens * ((cols + kGranuleColumns - 1) / kGranuleColumns));
-  grow(sums_, tokens * (cols / kSumColumns));
+  grow(scales_, tokens * (cols / kFineGranule));
+  grow(sums_, tokens * (cols / 32));
 }
 
-CpuOps::Activations CpuOps::prepare(const float* x, int64_t tokens, int64_t cols, bool is_rounded) {
+CpuOps::Activations CpuOps::prepare(const float* x, int64_t tokens, int64_t cols,
+                                    const PackedWeight& weight) {
   Activations out{.x = x, .tokens = tokens, .cols = cols};
-  if (!is_rounded) return out;
+  if (!weight.is_packed()) return out;
   reserve(tokens, cols);
-  const int64_t granules = (cols + kGranuleColumns - 1) / kGranuleColumns;
+  const int64_t granule = weight.granule;
+  const int64_t granules = (cols + granule - 1) / granule;
   const auto n = static_cast<size_t>(cols);
   for_rows(tokens, 1, 8 * cols, [&](RowRange range) noexcept {
-    kernels_.quantize_rows(codes_.data() + range.begin * cols,
-                           scales_.data() + range.begin * granules,
-                           sums_.data() + range.begin * (cols / kSumColumns),
-                           x + range.begin * cols, static_cast<size_t>(range.end - range.begin), n);
+    kernels_.quantize_rows(
+        codes_.data() + range.begin * cols, scales_.data() + range.begin * granules,
+        sums_.data() + range.begin * (cols / 32), x + range.begin * cols,
+        static_cast<size_t>(range.end - range.begin), n, static_cast<size_t>(granule));
   });
   out.rounded = {.codes = codes_.data(),
                  .scales = scales_.data(),
                  .sums = sums_.data(),
                  .tokens = static_cast<size_t>(tokens),
-                 .cols = n};
+                 .cols = n,
+                 .granule = static_cast<size_t>(granule)};
   return out;
 }
 
 CpuOps::Activations CpuOps::prepare(const Tensor& x, const PackedWeight& weight) {
-  return prepare(x.floats(), x.shape[0], x.shape[1], weight.format->block != 0);
+  return prepare(x.floats(), x.shape[0], x.shape[1], weight);
 }
 
 void CpuOps::dot_rows(float* out, int64_t out_stride, const Activations& x,
@@ -65,12 +62,12 @@ void CpuOps::dot_rows(float* out, int64_t out_stride, const Activations& x,
 void CpuOps::compute_project(const ProjectArgs& args) {
   const int64_t tokens = args.x.shape[0], cols = args.x.shape[1];
   int64_t units = 0;  // of 32 rows, part after part
-  bool is_rounded = false;
+  const PackedWeight* packed = &args.parts[0].weight;
   for (const ProjectArgs::Part& part : args.parts) {
     units += (part.weight.rows + kRowGranule - 1) / kRowGranule;
-    is_rounded = is_rounded || part.weight.format->block != 0;
+    if (part.weight.is_packed()) packed = &part.weight;
   }
-  const Activations x = prepare(args.x.floats(), tokens, cols, is_rounded);
+  const Activations x = prepare(args.x, *packed);
   for_rows(units, 1, kRowGranule * tokens * cols, [&](RowRange range) noexcept {
     int64_t first = 0;  // unit of the part at hand
     for (const ProjectArgs::Part& part : args.parts) {
@@ -88,7 +85,7 @@ void CpuOps::compute_project(const ProjectArgs& args) {
 
 void CpuOps::compute_gated_matmul(const GatedMatmulArgs& args) {
   const int64_t tokens = args.x.shape[0], rows = args.gate.rows;
-  const Activations x = prepare(args.x, args.gate);
+  const Activations x = prepare(args.x, args.gate.is_packed() ? args.gate : args.up);
   for_rows(rows, kRowGranule, 2 * tokens * args.gate.cols, [&](RowRange range) noexcept {
     const int64_t count = range.end - range.begin;
     float* gate = args.out.floats() + range.begin;

@@ -76,8 +76,9 @@ class CpuOps final : public Ops {
     int64_t tokens = 0, cols = 0;
     QuantizedRows rounded{};
   };
-  // The rounded rows stand in this object's memory: one set at a time.
-  Activations prepare(const float* x, int64_t tokens, int64_t cols, bool is_rounded);
+  // Rounded as `weight` wants them; the rounded rows stand in this object's memory: one set at a
+  // time.
+  Activations prepare(const float* x, int64_t tokens, int64_t cols, const PackedWeight& weight);
   Activations prepare(const Tensor& x, const PackedWeight& weight);
 
   // out[t * out_stride + r] = dot(row begin_row + r of matrix `index`, x row t), on this thread.

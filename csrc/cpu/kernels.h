@@ -75,15 +75,16 @@ struct SoftmaxState {
 inline constexpr size_t kPanelRows = 32;
 inline constexpr size_t kInt4Block = 32, kInt4UnitBytes = 576;
 inline constexpr size_t kInt8Block = 128, kInt8UnitBytes = 4160;
-inline constexpr size_t kGranule = 128;   // activation columns that share one scale
-inline constexpr size_t kSegment = 2048;  // columns summed apart before they are added up
+inline constexpr size_t kSegment = 2048;   // columns summed apart before they are added up
+inline constexpr size_t kSumColumns = 32;  // activation columns that share one sum of codes
 
 // Rows of activations rounded to int8, as quantize_rows makes them.
 struct QuantizedRows {
   const int8_t* codes;  // [tokens, cols], each in [-127, 127]
-  const float* scales;  // [tokens, ceil(cols / kGranule)]
-  const int32_t* sums;  // [tokens, cols / 32]: sum of the codes of 32 columns
+  const float* scales;  // [tokens, ceil(cols / granule)]
+  const int32_t* sums;  // [tokens, cols / kSumColumns]
   size_t tokens, cols;  // cols a multiple of 32
+  size_t granule;       // columns that share one scale: 32 or 128
 };
 
 struct Kernels {
@@ -97,26 +98,26 @@ struct Kernels {
   void (*matmul_bf16)(float* out, size_t out_stride, const float* x, const uint16_t* weight,
                       size_t tokens, size_t rows, size_t cols) noexcept;
 
-  // For each granule of 128 columns of a row (the last may be short):
+  // For each granule (32 or 128 columns) of a row, of which the last may be short:
   //   absmax = the largest |x|, a NaN counting as the largest of all
   //   scale  = absmax / 127; code = round half to even (x * (127 / absmax)), 0 where absmax is
   //   below 2^-120 (127 / absmax would overflow near there)
   // A granule that holds a NaN or an infinity gets the scale NaN (its codes may be anything in
   // [-127, 127]), so that it shows in the result. x [tokens, cols], cols a multiple of 32.
   void (*quantize_rows)(int8_t* codes, float* scales, int32_t* sums, const float* x, size_t tokens,
-                        size_t cols) noexcept;
+                        size_t cols, size_t granule) noexcept;
 
   // out[t * out_stride + r] for r < rows, from ceil(rows / 32) panels:
   //   sum = 0
   //   for each segment of 2,048 columns:
   //     acc = 0
-  //     for each granule of 128 columns inside it:
+  //     for each span of the wider of granule (x) and block (weights: int4 32, int8 128 columns):
   //       f = 0
-  //       for each block (32 columns for int4, 128 for int8) inside it:
-  //         f = fma(block scale, float(exact integer dot of weights and codes), f)
-  //       acc = fma(x scale, f, acc)
+  //       for each of the narrower ones inside it (one where they are equal: the block's):
+  //         f = fma(its scale, float(exact integer dot of weights and codes), f)
+  //       acc = fma(scale of the wider one, f, acc)
   //     sum = acc for the first segment, sum + acc for the others
-  // Last segment, granule and int8 block may be short. The order never depends on tokens or rows.
+  // What is last may be short. The order never depends on tokens or rows.
   void (*matmul_int4)(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
                       size_t rows) noexcept;
   void (*matmul_int8)(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,

@@ -43,6 +43,8 @@ class Engine {
 
   const ModelPlan& plan() const { return plan_; }
   std::string tier() const { return ops_->tier(); }
+  // What packed matrices multiply with, for `info`.
+  std::string activations() const { return describe_granules(); }
   int threads() const { return options_.threads; }
   int64_t weight_bytes() const { return loaded_.arena_bytes(); }
   int64_t mapped_bytes() const { return loaded_.mapped_bytes(); }

@@ -276,7 +276,8 @@ void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format, 
                    .count = count,
                    .stride = panels * one_panel,
                    .data = bytes.as<const std::byte>(),
-                   .panel_bytes = one_panel};
+                   .panel_bytes = one_panel,
+                   .granule = granule_of(bound.entry->name)};
   if (!is_computed_) return;
 
   if (bound.has_codes()) require_shape(*checkpoint_, bound);

@@ -28,6 +28,11 @@ constexpr std::string_view kWords = "_packed", kScales = "_scale", kStoredShape 
 
 constexpr int64_t kCodesOfWord = 8, kCodesOfScale = 32;
 
+// Matrices whose x is rounded with one scale for 128 columns; all others have one for 32. These two
+// are most of the multiplications of a prompt, and 32 cost it more than they gain
+// (docs/numerics.md).
+constexpr std::array<std::string_view, 3> kCoarse = {".gate_proj.", ".up_proj.", ".gate_up_proj"};
+
 template <size_t n>
 bool begins_with_any(std::string_view name, const std::array<std::string_view, n>& prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(),
@@ -304,6 +309,16 @@ bool can_be_packed(TensorClass tensor_class) {
     default:
       return false;
   }
+}
+
+int granule_of(std::string_view name) {
+  const auto is_part = [&](std::string_view part) { return name.find(part) != name.npos; };
+  return std::any_of(kCoarse.begin(), kCoarse.end(), is_part) ? kCoarseGranule : kFineGranule;
+}
+
+std::string describe_granules() {
+  return text("int8, a scale for ", kFineGranule, " columns, for ", kCoarseGranule,
+              " before gate and up");
 }
 
 std::vector<BoundTensor> bind_tensors(const Checkpoint& checkpoint, const ModelPlan& plan,

@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "model/plan.h"
@@ -72,6 +73,11 @@ struct BoundTensor {
 
   bool has_codes() const { return scales != nullptr; }
 };
+
+// The granule of x for a matrix that is packed, by the name of its tensor: the one table of it, and
+// the same for people.
+int granule_of(std::string_view name);
+std::string describe_granules();
 
 // Finds every tensor of the plan. `weights` must outlive the result, whose pointers go into it.
 // Throws CheckpointError naming file, tensor, found and expected shape; Unsupported where codes are

@@ -14,10 +14,10 @@
 
 namespace cabochon {
 
-// What rounding rows of activations to int8 takes: a code a value, a float32 scale for each 128
-// columns, an int32 sum for each 32.
+// What rounding rows of activations to int8 takes at most: a code a value, a float32 scale for each
+// 32 columns, an int32 sum for each 32.
 inline int64_t rounded_bytes(int64_t tokens, int64_t cols) {
-  return tokens * (cols + 4 * ((cols + 127) / 128) + 4 * (cols / 32));
+  return tokens * (cols + 4 * (cols / kFineGranule) + 4 * (cols / 32));
 }
 
 // Queries that attention takes at once, and float32 values that it works in for as many of them.
@@ -57,8 +57,8 @@ struct MatmulArgs {
   PackedWeight weight;
 };
 
-// Several matrices over the same x: as that many matmuls, but x is rounded once, and all of it is
-// one region.
+// Several matrices over the same x: as that many matmuls, but x is rounded once, so those in panels
+// have one granule; and all of it is one region.
 struct ProjectArgs {
   struct Part {
     Tensor out;  // [tokens, rows of weight]

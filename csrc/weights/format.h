@@ -25,6 +25,10 @@ enum class Layout { kRows, kPanel32 };
 
 inline constexpr int64_t kPanelRows = 32;
 
+// Columns of x that share one scale where x is rounded to int8, for matrices in panels: what a
+// matrix has is part of its plan, never of a batch (model/tensors.h, granule_of).
+inline constexpr int kFineGranule = 32, kCoarseGranule = 128;
+
 // y = W x with W [rows, cols] = [out, in], or a stack of `count` of them, one after `stride` bytes.
 // Owns nothing.
 struct PackedWeight {
@@ -33,10 +37,12 @@ struct PackedWeight {
   int64_t count = 1;   // matrices of a stack of experts
   int64_t stride = 0;  // bytes from one matrix to the next
   const std::byte* data = nullptr;
-  int64_t panel_bytes = 0;  // of one panel of 32 rows; 0 in kRows
+  int64_t panel_bytes = 0;     // of one panel of 32 rows; 0 in kRows
+  int granule = kFineGranule;  // of x; kRows takes x as it is
 
   bool empty() const { return data == nullptr; }
   Layout layout() const { return format->block == 0 ? Layout::kRows : Layout::kPanel32; }
+  bool is_packed() const { return layout() == Layout::kPanel32; }
 
   // Row `row` of matrix `index`; in panels a multiple of 32.
   const std::byte* at(int64_t index, int64_t row) const {

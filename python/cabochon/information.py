@@ -33,6 +33,12 @@ def _formats(parts: Parts) -> dict[str, str]:
     return {name: "+".join(sorted(formats)) for name, formats in found.items()}
 
 
+def _activations(parts: Parts) -> str:
+    """What int8 and int4 matrices multiply with."""
+    is_any_packed = any(row.format in ("int8", "int4") for row in parts.plan.rows)
+    return parts.engine.activations if is_any_packed else "f32"
+
+
 def model_info(parts: Parts) -> ModelInfo:
     """What was loaded and how it runs."""
     config, plan, template = parts.config, parts.config.plan, parts.template
@@ -43,6 +49,7 @@ def model_info(parts: Parts) -> ModelInfo:
         modalities=("text",),
         template=f"sandboxed, {template.sha256[:12]}" if template else None,
         formats=_formats(parts),
+        activations=_activations(parts),
         kv=parts.kv,
         tier=parts.engine.tier,
         threads=parts.engine.threads,

@@ -266,6 +266,7 @@ class ModelInfo(Record):
     modalities: tuple[str, ...]
     template: str | None  # name and hash, None: a base model
     formats: Mapping[str, str]  # tensor class: format
+    activations: str  # what int8 and int4 matrices multiply with, "f32" where there are none
     kv: str
     tier: str
     threads: int
@@ -300,6 +301,7 @@ class ModelInfo(Record):
         yield "modalities", ", ".join(self.modalities)
         yield "template", self.template or "none (base model)"
         yield "formats", ", ".join(f"{name} {kind}" for name, kind in self.formats.items())
+        yield "activations", self.activations
         yield "KV cache", f"{self.kv}, {self.context} tokens a sequence"
         yield "device", f"{self.device} ({self.device_reason}), {self.tier}, {self.threads} threads"
         yield (

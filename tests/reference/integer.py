@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 PANEL_ROWS = 32
-GRANULE = 128
+GRANULES = (32, 128)  # columns of activations that share a scale
 SEGMENT = 2048
 
 Array = npt.NDArray[Any]
@@ -84,21 +84,26 @@ def fma(a: Array, b: Array, c: Array) -> Array:
     return np.where((error != 0) & even, neighbour, total).astype(np.float32)
 
 
-def matmul(format: Format, codes: Array, x_scales: Array, weights: Array, scales: Array) -> Array:
+def matmul(
+    format: Format, codes: Array, x_scales: Array, weights: Array, scales: Array, granule: int
+) -> Array:
     """[tokens, rows] from int8 codes and float32 scales of activations, and unpacked weights."""
     tokens, cols = codes.shape
     shape = (tokens, len(weights))
+    of_weights = (format.block, widen(scales).T[:, None, :])  # columns, [blocks, 1, rows]
+    of_x = (granule, x_scales.T[:, :, None])  # columns, [granules, tokens, 1]
+    inner, outer = sorted((of_weights, of_x), key=lambda scale: scale[0])
     total = np.zeros(shape, np.float32)
     for segment in range(0, cols, SEGMENT):
         acc = np.zeros(shape, np.float32)
         segment_end = min(segment + SEGMENT, cols)
-        for granule in range(segment, segment_end, GRANULE):
+        for span in range(segment, segment_end, outer[0]):
             f = np.zeros(shape, np.float32)
-            granule_end = min(granule + GRANULE, segment_end)
-            for start in range(granule, granule_end, format.block):
-                block = slice(start, min(start + format.block, granule_end))
-                dots = codes[:, block].astype(np.int64) @ weights[:, block].astype(np.int64).T
-                f = fma(widen(scales[:, start // format.block]), dots.astype(np.float32), f)
-            acc = fma(x_scales[:, granule // GRANULE, None], f, acc)
+            span_end = min(span + outer[0], segment_end)
+            for start in range(span, span_end, inner[0]):
+                part = slice(start, min(start + inner[0], span_end))
+                dots = codes[:, part].astype(np.int64) @ weights[:, part].astype(np.int64).T
+                f = fma(inner[1][start // inner[0]], dots.astype(np.float32), f)
+            acc = fma(outer[1][span // outer[0]], f, acc)
         total = acc if segment == 0 else total + acc
     return total

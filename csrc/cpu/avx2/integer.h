@@ -14,7 +14,6 @@ namespace {
 
 constexpr int kTileTokens = 2;
 constexpr int kVectors = 4;  // of 8 rows
-constexpr size_t kSumColumns = 32;
 constexpr size_t kScaleBytes = kPanelRows * sizeof(uint16_t);
 
 // The tokens of a tile.
@@ -46,8 +45,10 @@ inline __m256 load_scales(const uint8_t* scales, int v) {
 }
 
 // kTokens tokens by the rows of one panel, of which `rows` are stored.
-template <class Format, int kTokens>
+template <class Format, size_t kGranule, int kTokens>
 [[gnu::noinline]] void tile(const Tokens& x, const uint8_t* panel, size_t rows) noexcept {
+  // The wider of granule and block.
+  constexpr size_t kSpan = kGranule < Format::kBlock ? Format::kBlock : kGranule;
   __m256 total[kTokens][kVectors];
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
@@ -63,15 +64,19 @@ template <class Format, int kTokens>
 #pragma GCC unroll 16
       for (int v = 0; v < kVectors; ++v) acc[t][v] = _mm256_setzero_ps();
     }
-    for (size_t k = segment; k < end; k += kGranule) {
+    for (size_t k = segment; k < end; k += kSpan) {
       __m256 f[kTokens][kVectors];
-      panel = Format::template granule<kTokens>(f, panel, x.codes + k, x.sums + k / kSumColumns,
-                                                x.cols, at_most(end - k, kGranule));
+      const float* scales = x.scales + k / kGranule;
+      panel = Format::template span<kGranule>(f, panel, x.codes + k, x.sums + k / kSumColumns,
+                                              x.cols, scales, x.granules, at_most(end - k, kSpan));
 #pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
-        const __m256 scale = _mm256_set1_ps(x.scales[t * x.granules + k / kGranule]);
 #pragma GCC unroll 16
-        for (int v = 0; v < kVectors; ++v) acc[t][v] = _mm256_fmadd_ps(scale, f[t][v], acc[t][v]);
+        for (int v = 0; v < kVectors; ++v) {
+          const __m256 scale = kGranule < Format::kBlock ? load_scales(panel - kScaleBytes, v)
+                                                         : _mm256_set1_ps(scales[t * x.granules]);
+          acc[t][v] = _mm256_fmadd_ps(scale, f[t][v], acc[t][v]);
+        }
       }
     }
 #pragma GCC unroll 16
@@ -95,9 +100,9 @@ template <class Format, int kTokens>
   }
 }
 
-template <class Format>
-void matmul(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
-            size_t rows) noexcept {
+template <class Format, size_t kGranule>
+void matmul_granules(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
+                     size_t rows) noexcept {
   const size_t cols = x->cols;
   const size_t granules = (cols + kGranule - 1) / kGranule;
   const size_t blocks = (cols + Format::kBlock - 1) / Format::kBlock;
@@ -107,14 +112,24 @@ void matmul(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t
     Tokens tokens{out + r, out_stride, x->codes, x->scales, x->sums, cols, granules};
     size_t left = x->tokens;
     for (; left >= kTileTokens; left -= kTileTokens) {
-      tile<Format, kTileTokens>(tokens, panels, count);
+      tile<Format, kGranule, kTileTokens>(tokens, panels, count);
       tokens.out += kTileTokens * out_stride;
       tokens.codes += kTileTokens * cols;
       tokens.scales += kTileTokens * granules;
       tokens.sums += kTileTokens * cols / kSumColumns;
     }
-    if (left == 1) tile<Format, 1>(tokens, panels, count);
+    if (left == 1) tile<Format, kGranule, 1>(tokens, panels, count);
     panels += panel_bytes;
+  }
+}
+
+template <class Format>
+void matmul(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
+            size_t rows) noexcept {
+  if (x->granule == 32) {
+    matmul_granules<Format, 32>(out, out_stride, x, panels, rows);
+  } else {
+    matmul_granules<Format, 128>(out, out_stride, x, panels, rows);
   }
 }
 

@@ -1,9 +1,8 @@
 // int4 weights x rounded activations, AVX2.
 //
 // Math      matmul_int4 in cpu/kernels.h; cpu/scalar/integer.h defines it.
-// Method    tiles of integer.h. Nibbles are unsigned, so vpmaddubsw takes them as they are; what
-// the
-//           offset of 8 adds is taken off the dot of a block.
+// Method    tiles of integer.h. Nibbles are unsigned, so vpmaddubsw takes them as they are;
+//           what the offset of 8 adds is taken off the dot of a block.
 // Numerics  same bits as scalar; see integer.h. A 16-bit sum takes 8 times at most 2 x 15 x 127 =
 //           3,810 in a block: 30,480, so it never saturates.
 #include "cpu/avx2/integer.h"
@@ -16,11 +15,11 @@ struct Int4 {
   static constexpr size_t kColumnBytes = kPanelRows / 2;
 
   // f = the sum of a granule of `cols` columns; returns where the panel goes on.
-  template <int kTokens>
-  [[gnu::always_inline]] static const uint8_t* granule(__m256 (&f)[kTokens][kVectors],
-                                                       const uint8_t* panel, const int8_t* codes,
-                                                       const int32_t* sums, size_t stride,
-                                                       size_t cols) {
+  template <size_t, int kTokens>
+  [[gnu::always_inline]] static const uint8_t* span(__m256 (&f)[kTokens][kVectors],
+                                                    const uint8_t* panel, const int8_t* codes,
+                                                    const int32_t* sums, size_t stride,
+                                                    const float*, size_t, size_t cols) {
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 16

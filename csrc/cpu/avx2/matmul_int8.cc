@@ -14,17 +14,12 @@ struct Int8 {
   static constexpr size_t kBlock = kInt8Block;
   static constexpr size_t kColumnBytes = kPanelRows;
 
-  // f = the sum of a granule of `cols` columns; returns where the panel goes on.
+  // Adds `cols` columns; returns where the panel goes on.
   template <int kTokens>
-  [[gnu::always_inline]] static const uint8_t* granule(__m256 (&f)[kTokens][kVectors],
-                                                       const uint8_t* panel, const int8_t* codes,
-                                                       const int32_t*, size_t stride, size_t cols) {
-    __m256i dots[kTokens][kVectors];
-#pragma GCC unroll 16
-    for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 16
-      for (int v = 0; v < kVectors; ++v) dots[t][v] = _mm256_setzero_si256();
-    }
+  [[gnu::always_inline]] static const uint8_t* add_columns(__m256i (&dots)[kTokens][kVectors],
+                                                           const uint8_t* panel,
+                                                           const int8_t* codes, size_t stride,
+                                                           size_t cols) {
 #pragma GCC unroll 8
     for (size_t k = 0; k < cols; k += 4) {
       __m256i four[kTokens];
@@ -44,15 +39,42 @@ struct Int8 {
       }
       panel += 4 * kColumnBytes;
     }
+    return panel;
+  }
+
+  // f = the sum of a block of `cols` columns; returns where the panel goes on.
+  template <size_t kGranule, int kTokens>
+  [[gnu::always_inline]] static const uint8_t* span(__m256 (&f)[kTokens][kVectors],
+                                                    const uint8_t* panel, const int8_t* codes,
+                                                    const int32_t*, size_t stride,
+                                                    const float* scales, size_t granules,
+                                                    size_t cols) {
 #pragma GCC unroll 16
-    for (int v = 0; v < kVectors; ++v) {
-      const __m256 scale = load_scales(panel, v);
+    for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) f[t][v] = _mm256_setzero_ps();
+    }
+    const uint8_t* block_scales = panel + cols * kColumnBytes;
+    for (size_t k = 0; k < cols; k += kGranule) {
+      __m256i dots[kTokens][kVectors];
 #pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
-        f[t][v] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dots[t][v]), _mm256_setzero_ps());
+#pragma GCC unroll 16
+        for (int v = 0; v < kVectors; ++v) dots[t][v] = _mm256_setzero_si256();
+      }
+      panel = add_columns(dots, panel, codes + k, stride, at_most(cols - k, kGranule));
+#pragma GCC unroll 16
+      for (int v = 0; v < kVectors; ++v) {
+#pragma GCC unroll 16
+        for (int t = 0; t < kTokens; ++t) {
+          const __m256 scale = kGranule < kBlock
+                                   ? _mm256_set1_ps(scales[t * granules + k / kGranule])
+                                   : load_scales(block_scales, v);
+          f[t][v] = _mm256_fmadd_ps(scale, _mm256_cvtepi32_ps(dots[t][v]), f[t][v]);
+        }
       }
     }
-    return panel + kScaleBytes;
+    return block_scales + kScaleBytes;
   }
 };
 

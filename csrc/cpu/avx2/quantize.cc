@@ -1,4 +1,4 @@
-// float32 rows to int8 with one scale for 128 columns, AVX2.
+// float32 rows to int8 with one scale a granule, AVX2.
 //
 // Math      quantize_rows in cpu/kernels.h; cpu/scalar/quantize.cc defines it and says why.
 // Numerics  same bits as scalar: vcvtps2dq rounds half to even.
@@ -9,7 +9,6 @@ namespace {
 
 constexpr uint32_t kInfinityBits = 0x7f800000;
 constexpr float kTinyAbsmax = 0x1p-120f;
-constexpr size_t kSumColumns = 32;
 
 inline uint32_t largest_lane(__m256i x) {
   __m128i largest = _mm_max_epu32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
@@ -58,10 +57,10 @@ float quantize_granule(int8_t* codes, int32_t* sums, const float* x, size_t coun
 }
 
 void quantize_rows(int8_t* codes, float* scales, int32_t* sums, const float* x, size_t tokens,
-                   size_t cols) noexcept {
+                   size_t cols, size_t granule) noexcept {
   for (size_t t = 0; t < tokens; ++t) {
-    for (size_t k = 0; k < cols; k += kGranule) {
-      const size_t count = cols - k < kGranule ? cols - k : kGranule;
+    for (size_t k = 0; k < cols; k += granule) {
+      const size_t count = cols - k < granule ? cols - k : granule;
       *scales++ = quantize_granule(codes, sums, x, count);
       codes += count;
       sums += count / kSumColumns;

@@ -19,7 +19,6 @@ namespace {
 constexpr int kTileTokens = 6;
 constexpr int kHalves = 2;  // a panel is two times 16 rows
 constexpr size_t kLine = 64;
-constexpr size_t kSumColumns = 32;
 constexpr size_t kSegmentSums = kSegment / kSumColumns;
 constexpr size_t kPrefetchBytes = 9216;  // 16 units of int4: far enough for 6 tokens
 
@@ -44,10 +43,17 @@ inline __m512i broadcast4(const void* from) {
   return _mm512_set1_epi32(four);
 }
 
+// The 16 scales of half a panel.
+inline __m512 load_scales(const uint8_t* scales, int half) {
+  return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales) + half));
+}
+
 // kTokens tokens by the rows of one panel, of which `rows` are stored.
-template <class Format, int kTokens>
+template <class Format, size_t kGranule, int kTokens>
 [[gnu::noinline]] void tile(const Tokens& x, const uint8_t* panel, size_t rows,
                             bool prefetch) noexcept {
+  // The wider of granule and block.
+  constexpr size_t kSpan = kGranule < Format::kBlock ? Format::kBlock : kGranule;
   __m512 total[kTokens][kHalves];
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
@@ -62,8 +68,8 @@ template <class Format, int kTokens>
     for (int t = 0; t < kTokens; ++t) {
       const int32_t* sums = x.sums + (t * x.cols + segment) / kSumColumns;
       for_each_block(cols / kSumColumns, [&](size_t i, __mmask16 lanes) {
-        const __m512i start = Format::start(_mm512_maskz_loadu_epi32(lanes, sums + i));
-        _mm512_store_si512(&starts[t][i], start);
+        const __m512i sum = _mm512_maskz_loadu_epi32(lanes, sums + i);
+        _mm512_store_si512(&starts[t][i], Format::template start<kGranule>(sum));
       });
     }
 
@@ -73,17 +79,21 @@ template <class Format, int kTokens>
 #pragma GCC unroll 16
       for (int h = 0; h < kHalves; ++h) acc[t][h] = _mm512_setzero_ps();
     }
-    for (size_t k = 0; k < cols; k += kGranule) {
+    for (size_t k = 0; k < cols; k += kSpan) {
       __m512 f[kTokens][kHalves];
       const int8_t* codes = x.codes + segment + k;
+      const float* scales = x.scales + (segment + k) / kGranule;
       const int32_t* from = &starts[0][k / kSumColumns];
-      panel = Format::template granule<kTokens>(f, panel, codes, x.cols, from,
-                                                at_most(cols - k, kGranule), prefetch);
+      panel = Format::template span<kGranule>(f, panel, codes, x.cols, scales, x.granules, from,
+                                              at_most(cols - k, kSpan), prefetch);
 #pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
-        const __m512 scale = _mm512_set1_ps(x.scales[t * x.granules + (segment + k) / kGranule]);
 #pragma GCC unroll 16
-        for (int h = 0; h < kHalves; ++h) acc[t][h] = _mm512_fmadd_ps(scale, f[t][h], acc[t][h]);
+        for (int h = 0; h < kHalves; ++h) {
+          const __m512 scale = kGranule < Format::kBlock ? load_scales(panel - kLine, h)
+                                                         : _mm512_set1_ps(scales[t * x.granules]);
+          acc[t][h] = _mm512_fmadd_ps(scale, f[t][h], acc[t][h]);
+        }
       }
     }
 #pragma GCC unroll 16
@@ -103,9 +113,9 @@ template <class Format, int kTokens>
   }
 }
 
-template <class Format>
-void matmul(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
-            size_t rows) noexcept {
+template <class Format, size_t kGranule>
+void matmul_granules(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
+                     size_t rows) noexcept {
   const size_t cols = x->cols;
   const size_t granules = (cols + kGranule - 1) / kGranule;
   const size_t blocks = (cols + Format::kBlock - 1) / Format::kBlock;
@@ -116,19 +126,29 @@ void matmul(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t
     bool prefetch = true;
     size_t left = x->tokens;
     for (; left >= kTileTokens; left -= kTileTokens) {
-      tile<Format, kTileTokens>(tokens, panels, count, prefetch);
+      tile<Format, kGranule, kTileTokens>(tokens, panels, count, prefetch);
       tokens.out += kTileTokens * out_stride;
       tokens.codes += kTileTokens * cols;
       tokens.scales += kTileTokens * granules;
       tokens.sums += kTileTokens * cols / kSumColumns;
       prefetch = false;
     }
-    if (left == 5) tile<Format, 5>(tokens, panels, count, prefetch);
-    if (left == 4) tile<Format, 4>(tokens, panels, count, prefetch);
-    if (left == 3) tile<Format, 3>(tokens, panels, count, false);
-    if (left == 2) tile<Format, 2>(tokens, panels, count, false);
-    if (left == 1) tile<Format, 1>(tokens, panels, count, false);
+    if (left == 5) tile<Format, kGranule, 5>(tokens, panels, count, prefetch);
+    if (left == 4) tile<Format, kGranule, 4>(tokens, panels, count, prefetch);
+    if (left == 3) tile<Format, kGranule, 3>(tokens, panels, count, false);
+    if (left == 2) tile<Format, kGranule, 2>(tokens, panels, count, false);
+    if (left == 1) tile<Format, kGranule, 1>(tokens, panels, count, false);
     panels += panel_bytes;
+  }
+}
+
+template <class Format>
+void matmul(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
+            size_t rows) noexcept {
+  if (x->granule == 32) {
+    matmul_granules<Format, 32>(out, out_stride, x, panels, rows);
+  } else {
+    matmul_granules<Format, 128>(out, out_stride, x, panels, rows);
   }
 }
 

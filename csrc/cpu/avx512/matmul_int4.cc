@@ -2,8 +2,7 @@
 //
 // Math      matmul_int4 in cpu/kernels.h; cpu/scalar/integer.h defines it.
 // Method    tiles of integer.h. A vector of codes holds columns 8 g to 8 g + 3 of 16 rows in its
-// low
-//           nibbles and the next four in its high ones: two masks and a shift for all tokens.
+//           low nibbles and the next four in its high ones: two masks and a shift for all tokens.
 // Numerics  same bits as scalar; see integer.h.
 #include "cpu/avx512/integer.h"
 
@@ -15,16 +14,18 @@ struct Int4 {
   static constexpr size_t kColumnBytes = kPanelRows / 2;
 
   // From the sums of 16 times 32 codes: what the offset adds to the dot of a block, negated.
+  template <size_t>
   static __m512i start(__m512i sums) {
     return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums, 3));
   }
 
   // f = the sum of a granule of `cols` columns; returns where the panel goes on.
-  template <int kTokens>
-  [[gnu::always_inline]] static const uint8_t* granule(__m512 (&f)[kTokens][kHalves],
-                                                       const uint8_t* panel, const int8_t* codes,
-                                                       size_t stride, const int32_t* starts,
-                                                       size_t cols, bool prefetch) {
+  template <size_t, int kTokens>
+  [[gnu::always_inline]] static const uint8_t* span(__m512 (&f)[kTokens][kHalves],
+                                                    const uint8_t* panel, const int8_t* codes,
+                                                    size_t stride, const float*, size_t,
+                                                    const int32_t* starts, size_t cols,
+                                                    bool prefetch) {
     const __m512i nibble = _mm512_set1_epi8(15);
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
@@ -73,8 +74,7 @@ struct Int4 {
       panel += kBlock * kColumnBytes;
 #pragma GCC unroll 16
       for (int h = 0; h < kHalves; ++h) {
-        const __m512 scale = widen(
-            _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + h * kLine / kHalves)));
+        const __m512 scale = load_scales(panel, h);
 #pragma GCC unroll 16
         for (int t = 0; t < kTokens; ++t) {
           f[t][h] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots[t][h]), f[t][h]);

@@ -12,12 +12,25 @@ struct Int8 {
   static constexpr size_t kBlock = kInt8Block;
   static constexpr size_t kColumnBytes = kPanelRows;
 
-  // From the sums of 16 times 32 codes: what the offset adds to the dot of a granule, negated. Four
-  // lanes are a granule.
+  // From the sums of 16 times 32 codes: what the offset adds to the dot of a granule, negated.
+  // Where that has 128 columns it is four lanes.
+  template <size_t kGranule>
   static __m512i start(__m512i sums) {
-    const __m512i two = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
-    const __m512i four = _mm512_add_epi32(two, _mm512_shuffle_epi32(two, _MM_PERM_CDAB));
-    return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(four, 7));
+    if constexpr (kGranule == kBlock) {
+      sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_BADC));
+      sums = _mm512_add_epi32(sums, _mm512_shuffle_epi32(sums, _MM_PERM_CDAB));
+    }
+    return _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32(sums, 7));
+  }
+
+  template <int kTokens>
+  [[gnu::always_inline]] static void set(__m512i (&dots)[kTokens][kHalves], const int32_t* starts) {
+#pragma GCC unroll 16
+    for (int t = 0; t < kTokens; ++t) {
+      const __m512i start = _mm512_set1_epi32(starts[t * kSegmentSums]);
+#pragma GCC unroll 16
+      for (int h = 0; h < kHalves; ++h) dots[t][h] = start;
+    }
   }
 
   // 32 columns; returns where the panel goes on.
@@ -49,22 +62,60 @@ struct Int8 {
     return panel + kBytes;
   }
 
-  // f = the sum of a granule of `cols` columns; returns where the panel goes on.
+  // f += a granule of 32 columns, scaled; returns where the panel goes on.
   template <int kTokens>
-  [[gnu::always_inline]] static const uint8_t* granule(__m512 (&f)[kTokens][kHalves],
-                                                       const uint8_t* panel, const int8_t* codes,
-                                                       size_t stride, const int32_t* starts,
-                                                       size_t cols, bool prefetch) {
+  [[gnu::always_inline]] static const uint8_t* add_granule(__m512 (&f)[kTokens][kHalves],
+                                                           const uint8_t* panel,
+                                                           const int8_t* codes, size_t stride,
+                                                           const float* scales, size_t granules,
+                                                           const int32_t* starts, bool prefetch) {
     __m512i dots[kTokens][kHalves];
+    set(dots, starts);
+    panel = add_columns(dots, panel, codes, stride, prefetch);
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
-      const __m512i start = _mm512_set1_epi32(starts[t * kSegmentSums]);
+      const __m512 scale = _mm512_set1_ps(scales[t * granules]);
 #pragma GCC unroll 16
-      for (int h = 0; h < kHalves; ++h) dots[t][h] = start;
+      for (int h = 0; h < kHalves; ++h) {
+        f[t][h] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots[t][h]), f[t][h]);
+      }
     }
-    if (cols == kGranule) {
+    return panel;
+  }
+
+  // f = the sum of a block of `cols` columns; returns where the panel goes on.
+  template <size_t kGranule, int kTokens>
+  [[gnu::always_inline]] static const uint8_t* span(__m512 (&f)[kTokens][kHalves],
+                                                    const uint8_t* panel, const int8_t* codes,
+                                                    size_t stride, const float* scales,
+                                                    size_t granules, const int32_t* starts,
+                                                    size_t cols, bool prefetch) {
+    if constexpr (kGranule < kBlock) {
 #pragma GCC unroll 16
-      for (size_t k = 0; k < kGranule; k += kSumColumns) {
+      for (int t = 0; t < kTokens; ++t) {
+#pragma GCC unroll 16
+        for (int h = 0; h < kHalves; ++h) f[t][h] = _mm512_setzero_ps();
+      }
+      const auto* end = panel + cols * kColumnBytes;
+      if (cols == kBlock) {
+#pragma GCC unroll 16
+        for (size_t g = 0; g < kBlock / kGranule; ++g) {
+          panel = add_granule(f, panel, codes + g * kGranule, stride, scales + g, granules,
+                              starts + g, prefetch);
+        }
+      } else {
+        for (size_t g = 0; panel < end; ++g) {
+          panel = add_granule(f, panel, codes + g * kGranule, stride, scales + g, granules,
+                              starts + g, prefetch);
+        }
+      }
+      return panel + kLine;
+    }
+    __m512i dots[kTokens][kHalves];
+    set(dots, starts);
+    if (cols == kBlock) {
+#pragma GCC unroll 16
+      for (size_t k = 0; k < kBlock; k += kSumColumns) {
         panel = add_columns(dots, panel, codes + k, stride, prefetch);
       }
     } else {
@@ -74,8 +125,7 @@ struct Int8 {
     }
 #pragma GCC unroll 16
     for (int h = 0; h < kHalves; ++h) {
-      const __m512 scale =
-          widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + h * kLine / kHalves)));
+      const __m512 scale = load_scales(panel, h);
 #pragma GCC unroll 16
       for (int t = 0; t < kTokens; ++t) {
         f[t][h] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(dots[t][h]), _mm512_setzero_ps());

@@ -1,4 +1,4 @@
-// float32 rows to int8 with one scale for 128 columns, AVX-512.
+// float32 rows to int8 with one scale a granule, AVX-512.
 //
 // Math      quantize_rows in cpu/kernels.h; cpu/scalar/quantize.cc defines it and says why.
 // Numerics  same bits as scalar: vcvtps2dq rounds half to even.
@@ -9,7 +9,6 @@ namespace {
 
 constexpr uint32_t kInfinityBits = 0x7f800000;
 constexpr float kTinyAbsmax = 0x1p-120f;
-constexpr size_t kSumColumns = 32;
 
 // Returns the scale of `count` columns, a multiple of 32.
 float quantize_granule(int8_t* codes, int32_t* sums, const float* x, size_t count) noexcept {
@@ -36,10 +35,10 @@ float quantize_granule(int8_t* codes, int32_t* sums, const float* x, size_t coun
 }
 
 void quantize_rows(int8_t* codes, float* scales, int32_t* sums, const float* x, size_t tokens,
-                   size_t cols) noexcept {
+                   size_t cols, size_t granule) noexcept {
   for (size_t t = 0; t < tokens; ++t) {
-    for (size_t k = 0; k < cols; k += kGranule) {
-      const size_t count = cols - k < kGranule ? cols - k : kGranule;
+    for (size_t k = 0; k < cols; k += granule) {
+      const size_t count = cols - k < granule ? cols - k : granule;
       *scales++ = quantize_granule(codes, sums, x, count);
       codes += count;
       sums += count / kSumColumns;

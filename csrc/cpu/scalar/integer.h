@@ -1,6 +1,6 @@
 // Integer weights x rounded activations, the definition for any format.
 //
-// Math      matmul_int4 and matmul_int8 in cpu/kernels.h: blocks into granules into segments.
+// Math      matmul_int4 and matmul_int8 in cpu/kernels.h: blocks and granules into segments.
 // Layout    panels of 32 rows, as cpu/kernels.h draws them. A format says how many columns share a
 //           scale (kBlock), how many bytes 32 rows of one column take (kColumnBytes), and
 //           reads one weight.
@@ -14,35 +14,45 @@ namespace {
 
 inline size_t at_most(size_t count, size_t limit) noexcept { return count < limit ? count : limit; }
 
-// fma(block scale, dot of weights and codes, f) over the blocks of `cols` columns, one granule.
-// `unit` is where they begin in the panel.
+// Of a row in a unit of `cols` columns.
 template <class Format>
-float add_blocks(const uint8_t* unit, size_t row, const int8_t* codes, size_t cols) noexcept {
-  float f = 0.0f;
-  for (size_t first = 0; first < cols; first += Format::kBlock) {
-    const size_t count = at_most(cols - first, Format::kBlock);
-    int32_t dot = 0;
-    for (size_t k = 0; k < count; ++k) dot += Format::weight(unit, row, k) * codes[first + k];
-    const uint8_t* block_scales = unit + count * Format::kColumnBytes;
-    uint16_t scale;
-    std::memcpy(&scale, block_scales + row * sizeof scale, sizeof scale);
-    f = std::fma(widen(scale), static_cast<float>(dot), f);
-    unit = block_scales + kPanelRows * sizeof scale;
-  }
-  return f;
+float scale_of(const uint8_t* unit, size_t row, size_t cols) noexcept {
+  uint16_t scale;
+  std::memcpy(&scale, unit + cols * Format::kColumnBytes + row * sizeof scale, sizeof scale);
+  return widen(scale);
+}
+
+// The exact dot of weights and codes of columns [first, first + count), which lie in one block.
+template <class Format>
+float dot_in_block(const uint8_t* unit, size_t row, const int8_t* codes, size_t first,
+                   size_t count) noexcept {
+  int32_t dot = 0;
+  for (size_t k = first; k < first + count; ++k) dot += Format::weight(unit, row, k) * codes[k];
+  return static_cast<float>(dot);
 }
 
 template <class Format>
 float dot_of_row(const uint8_t* panel, size_t row, const int8_t* codes, const float* scales,
-                 size_t cols) noexcept {
+                 size_t cols, size_t granule) noexcept {
+  const bool is_block_inside = Format::kBlock <= granule;
+  const size_t narrow = is_block_inside ? Format::kBlock : granule;
+  const size_t wide = is_block_inside ? granule : Format::kBlock;
   float sum = 0.0f;
   for (size_t segment = 0; segment < cols; segment += kSegment) {
-    const size_t end = segment + at_most(cols - segment, kSegment);
+    const size_t segment_end = segment + at_most(cols - segment, kSegment);
     float acc = 0.0f;
-    for (size_t k = segment; k < end; k += kGranule) {
-      const uint8_t* unit = panel + k / Format::kBlock * Format::kUnitBytes;
-      const float f = add_blocks<Format>(unit, row, codes + k, at_most(end - k, kGranule));
-      acc = std::fma(scales[k / kGranule], f, acc);
+    for (size_t span = segment; span < segment_end; span += wide) {
+      const size_t span_end = span + at_most(segment_end - span, wide);
+      float f = 0.0f, block_scale = 0.0f;
+      for (size_t k = span; k < span_end; k += narrow) {
+        const size_t block = k / Format::kBlock * Format::kBlock;
+        const uint8_t* unit = panel + k / Format::kBlock * Format::kUnitBytes;
+        block_scale = scale_of<Format>(unit, row, at_most(cols - block, Format::kBlock));
+        const float dot = dot_in_block<Format>(unit, row, codes + block, k - block,
+                                               at_most(span_end - k, narrow));
+        f = std::fma(is_block_inside ? block_scale : scales[k / granule], dot, f);
+      }
+      acc = std::fma(is_block_inside ? scales[span / granule] : block_scale, f, acc);
     }
     sum = segment == 0 ? acc : sum + acc;
   }
@@ -52,15 +62,15 @@ float dot_of_row(const uint8_t* panel, size_t row, const int8_t* codes, const fl
 template <class Format>
 void matmul(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
             size_t rows) noexcept {
-  const size_t cols = x->cols;
-  const size_t granules = (cols + kGranule - 1) / kGranule;
+  const size_t cols = x->cols, granule = x->granule;
+  const size_t granules = (cols + granule - 1) / granule;
   const size_t blocks = (cols + Format::kBlock - 1) / Format::kBlock;
   const size_t panel_bytes = cols * Format::kColumnBytes + blocks * kPanelRows * sizeof(uint16_t);
   for (size_t r = 0; r < rows; ++r) {
     const uint8_t* panel = panels + r / kPanelRows * panel_bytes;
     for (size_t t = 0; t < x->tokens; ++t) {
       out[t * out_stride + r] = dot_of_row<Format>(panel, r % kPanelRows, x->codes + t * cols,
-                                                   x->scales + t * granules, cols);
+                                                   x->scales + t * granules, cols, granule);
     }
   }
 }

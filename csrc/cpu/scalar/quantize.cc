@@ -1,8 +1,9 @@
-// float32 rows to int8 with one scale for 128 columns, the definition.
+// float32 rows to int8 with one scale a granule, the definition.
 //
 // Math      quantize_rows in cpu/kernels.h: code = round(x * (127 / absmax)), scale = absmax / 127.
-// Layout    x and codes [tokens, cols], scales [tokens, ceil(cols / 128)], sums [tokens, cols /
-// 32]. Numerics  as bits without their sign, magnitudes order like integers and a NaN is above
+// Layout    x and codes [tokens, cols], scales [tokens, ceil(cols / granule)], sums
+//           [tokens, cols / 32].
+// Numerics  as bits without their sign, magnitudes order like integers and a NaN is above
 // infinity.
 //           Where 127 / absmax would overflow all codes are 0. A product exceeds 127 by two
 //           roundings at most, so no code does. Codes beside a NaN or an infinity are 0.
@@ -13,7 +14,6 @@ namespace {
 
 constexpr uint32_t kInfinityBits = 0x7f800000, kNanBits = 0x7fc00000;
 constexpr float kTinyAbsmax = 0x1p-120f;  // 127 / 2^-120 is finite, 127 / 2^-122 is not
-constexpr size_t kSumColumns = 32;        // columns that share a sum
 
 uint32_t magnitude_bits(float x) noexcept {
   uint32_t bits;
@@ -44,10 +44,10 @@ float quantize_granule(int8_t* codes, const float* x, size_t count) noexcept {
 }
 
 void quantize_rows(int8_t* codes, float* scales, int32_t* sums, const float* x, size_t tokens,
-                   size_t cols) noexcept {
+                   size_t cols, size_t granule) noexcept {
   for (size_t t = 0; t < tokens; ++t) {
-    for (size_t k = 0; k < cols; k += kGranule) {
-      const size_t count = cols - k < kGranule ? cols - k : kGranule;
+    for (size_t k = 0; k < cols; k += granule) {
+      const size_t count = cols - k < granule ? cols - k : granule;
       *scales++ = quantize_granule(codes + k, x + k, count);
     }
     for (size_t k = 0; k < cols; k += kSumColumns) {

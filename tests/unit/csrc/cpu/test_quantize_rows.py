@@ -4,47 +4,51 @@ import numpy as np
 import pytest
 
 from cabochon._core import testing, usable_tiers
+from reference.integer import GRANULES
 
 TIERS = usable_tiers()
 COLS = [0, 32, 64, 96, 128, 160, 224, 640, 1536, 2080, 4224]
 TOKENS = [0, 1, 2, 3, 7]
+both_granules = pytest.mark.parametrize("granule", GRANULES)
 
 
-def by_numpy(x):
+def by_numpy(x, granule):
     """Codes, scales and sums by the words of kernels.h, each step in float32."""
     codes, scales = [], []
-    for start in range(0, x.shape[1], 128):
-        granule = x[:, start : start + 128]
-        absmax = np.abs(granule).max(axis=1, keepdims=True)
+    for start in range(0, x.shape[1], granule):
+        part = x[:, start : start + granule]
+        absmax = np.abs(part).max(axis=1, keepdims=True)
         factor = np.divide(np.float32(127), absmax, out=np.zeros_like(absmax), where=absmax > 0)
-        codes.append(np.rint(granule * factor).astype(np.int8))
+        codes.append(np.rint(part * factor).astype(np.int8))
         scales.append(absmax / np.float32(127))
     codes = np.concatenate([np.zeros((len(x), 0), np.int8), *codes], axis=1)
     scales = np.concatenate([np.zeros((len(x), 0), np.float32), *scales], axis=1)
     return codes, scales, codes.reshape(len(x), x.shape[1] // 32, 32).sum(axis=2, dtype=np.int32)
 
 
+@both_granules
 @pytest.mark.parametrize("cols", COLS)
 @pytest.mark.parametrize("tier", TIERS)
-def test_codes_scales_and_sums_are_those_of_numpy(tier, cols, floats, assert_same_bits):
+def test_codes_scales_and_sums_are_those_of_numpy(tier, cols, granule, floats, assert_same_bits):
     for tokens in TOKENS:
         x = floats(tokens, cols)
-        expected_codes, expected_scales, expected_sums = by_numpy(x)
+        expected_codes, expected_scales, expected_sums = by_numpy(x, granule)
 
-        codes, scales, sums = testing.quantize_rows(tier, x, offset=tokens)
+        codes, scales, sums = testing.quantize_rows(tier, x, granule, offset=tokens)
 
         np.testing.assert_array_equal(codes, expected_codes)
         assert_same_bits(scales, expected_scales)
         np.testing.assert_array_equal(sums, expected_sums)
 
 
+@both_granules
 @pytest.mark.parametrize("tier", TIERS)
-def test_a_number_comes_back_within_half_a_step(tier, floats):
+def test_a_number_comes_back_within_half_a_step(tier, granule, floats):
     x = floats(5, 1536)
 
-    codes, scales, _ = testing.quantize_rows(tier, x)
+    codes, scales, _ = testing.quantize_rows(tier, x, granule)
 
-    steps = np.repeat(scales.astype(np.float64), 128, axis=1)
+    steps = np.repeat(scales.astype(np.float64), granule, axis=1)
     # Half a step, and 127 steps by three roundings: of the scale, the factor and the product.
     assert (np.abs(x - codes * steps) <= (0.5 + 127 * 3 * 2.0**-24) * steps).all()
 
@@ -61,24 +65,27 @@ def test_halves_go_to_the_even_neighbour(tier):
     assert sums.tolist() == [[127]]
 
 
+@both_granules
 @pytest.mark.parametrize("where", [0, 15, 16, 31, 32, 100, 127])
 @pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("tier", TIERS)
 def test_not_a_number_and_infinity_show_in_the_scale_of_their_granule_alone(
-    tier, value, where, floats
+    tier, value, where, granule, floats
 ):
     x = floats(3, 288)
-    expected_codes, expected_scales, _ = testing.quantize_rows("scalar", x)
+    expected_codes, expected_scales, _ = testing.quantize_rows("scalar", x, granule)
     broken = x.copy()
     broken[1, 128 + where] = value
 
-    codes, scales, sums = testing.quantize_rows(tier, broken)
+    codes, scales, sums = testing.quantize_rows(tier, broken, granule)
 
-    expected_scales[1, 1] = np.nan
+    hit = (128 + where) // granule
+    expected_scales[1, hit] = np.nan
     np.testing.assert_array_equal(scales, expected_scales)
     assert np.abs(codes.astype(np.int32)).max() <= 127
     np.testing.assert_array_equal(sums, codes.reshape(3, -1, 32).sum(axis=2))
-    codes[1, 128:256] = expected_codes[1, 128:256] = 0
+    columns = slice(hit * granule, (hit + 1) * granule)
+    codes[1, columns] = expected_codes[1, columns] = 0
     np.testing.assert_array_equal(codes, expected_codes)
 
 

@@ -18,6 +18,9 @@ from cabochon._core import testing
 from cabochon.checkpoint import read_json, read_shards
 from cabochon.config import read_config
 from cabochon.errors import CheckpointError, InvalidArgument
+from reference import decoder as reference_decoder
+from reference import integer
+from reference.mlp import gelu_tanh
 
 NOTHING = np.empty((0, 3), np.int32)
 ONE_PAGE = np.zeros(1, np.int32)
@@ -483,6 +486,49 @@ def test_rounded_weights_stay_near_the_stored_ones_and_int8_nearer_than_int4(tin
     # Rounding 1 part in 254 and 1 in 15, through 6 to 12 random layers.
     assert 0 < far["int8"] < 0.1 < far["int4"] * 3
     assert far["int8"] < far["int4"] / 3
+
+
+class RoundingDecoder(reference_decoder.Decoder):
+    """The float64 reference with int8 weights, and activations rounded by the given granules."""
+
+    def __init__(self, folder, *, gated, others):
+        super().__init__(folder)
+        self.gated, self.others = gated, others
+
+    def linear(self, x, name):
+        granule = self.gated if name.endswith(("gate_proj", "up_proj")) else self.others
+        weight = self.tensors[f"{name}.weight"].astype(np.float32)
+        codes, scales = _core.testing.quantize("int8", weight)
+        weight = integer.dequantized(codes, integer.widen(scales), 128)
+        parts = x.reshape(len(x), -1, granule)
+        steps = np.abs(parts).max(axis=2, keepdims=True) / 127
+        return (np.rint(parts / steps) * steps).reshape(x.shape) @ weight.T
+
+    def feed_forward(self, x, name):
+        x = self.norm(x, f"{name}.pre_feedforward_layernorm")
+        gate, up = (self.linear(x, f"{name}.mlp.{part}_proj") for part in ("gate", "up"))
+        return self.linear(gelu_tanh(gate) * up, f"{name}.mlp.down_proj")
+
+
+def test_gate_and_up_round_their_rows_by_128_columns_and_all_others_by_32(tmp_path):
+    config = tiny.gemma3_text(
+        layers=2, pattern=2, query_pre_attn_scalar=64, vocab_size=320, hidden_size=256,
+        intermediate_size=512, sliding_window=16, num_attention_heads=4, num_key_value_heads=2,
+        head_dim=64,
+    )  # fmt: skip
+    folder = tiny.write_checkpoint(tmp_path, config, 1)
+    ids = prompt(3, 24, 320)
+
+    logits = Bench(folder, kv="f32", formats=INT8).step([(0, ids, 0)]).logits
+
+    def distance(**granules):
+        decoder = RoundingDecoder(folder, **granules)
+        return np.abs(decoder.head(decoder.states(ids)[-1]) - logits).mean()
+
+    # What is left is float32, and the few codes that it moves to the other neighbour.
+    near = distance(gated=128, others=32)
+    assert near < 0.1 * distance(gated=128, others=128)
+    assert near < 0.1 * distance(gated=32, others=32)
 
 
 def test_a_weight_that_cannot_be_rounded_is_named_with_its_place(tmp_path):

@@ -16,10 +16,10 @@ FORMATS = {"int4": integer.INT4, "int8": integer.INT8}
 class Stack:
     """Random matrices [experts, rows, cols], as they are stored in a format."""
 
-    def __init__(self, seed, format, experts, rows, cols):
+    def __init__(self, seed, format, experts, rows, cols, granule):
         values = np.random.default_rng(seed).normal(size=(experts, rows, cols)) / np.sqrt(cols)
         values = values.astype(np.float32)
-        self.format, self.rows, self.cols = format, rows, cols
+        self.format, self.rows, self.cols, self.granule = format, rows, cols, granule
         if format in FORMATS:
             rounded = [testing.quantize(format, matrix) for matrix in values]
             self.stored = np.array([testing.pack(format, *matrix) for matrix in rounded])
@@ -32,14 +32,14 @@ class Stack:
 
     @property
     def packed(self):
-        return self.format, self.stored, self.rows, self.cols
+        return self.format, self.stored, self.rows, self.cols, self.granule
 
     def matmul(self, expert, row):
         """One row of x, by the scalar kernel."""
         kernel = getattr(testing, f"matmul_{self.format}")
         if self.format in FORMATS:
-            x = testing.quantize_rows("scalar", row)
-            return kernel("scalar", *x, self.stored[expert], self.rows)
+            x = testing.quantize_rows("scalar", row, self.granule)
+            return kernel("scalar", *x, self.stored[expert], self.rows, 0, self.granule)
         return kernel("scalar", row, self.stored[expert])
 
 
@@ -62,15 +62,15 @@ def draw(tokens, experts, top, hidden, ffn, formats):
     x = rng.normal(size=(tokens, hidden)).astype(np.float32)
     ids = np.array([rng.permutation(experts)[:top] for _ in range(tokens)], np.int32)
     weights = rng.normal(size=(tokens, top)).astype(np.float32)
-    gate = Stack(1, formats[0], experts, ffn, hidden)
-    up = Stack(2, formats[0], experts, ffn, hidden)
+    gate = Stack(1, formats[0], experts, ffn, hidden, 128)
+    up = Stack(2, formats[0], experts, ffn, hidden, 128)
     return (
         x,
         ids.reshape(tokens, top),
         weights,
         gate,
         up,
-        Stack(3, formats[1], experts, hidden, ffn),
+        Stack(3, formats[1], experts, hidden, ffn, 32),
     )
 
 
