@@ -87,14 +87,24 @@ void CpuOps::compute_gated_matmul(const GatedMatmulArgs& args) {
   const int64_t tokens = args.x.shape[0], rows = args.gate.rows;
   const Activations x = prepare(args.x, args.gate.is_packed() ? args.gate : args.up);
   for_rows(rows, kRowGranule, 2 * tokens * args.gate.cols, [&](RowRange range) noexcept {
-    const int64_t count = range.end - range.begin;
-    float* gate = args.out.floats() + range.begin;
-    float* up = args.up_rows.floats() + range.begin;
-    dot_rows(gate, rows, x, args.gate, 0, range.begin, count);
-    dot_rows(up, rows, x, args.up, 0, range.begin, count);
-    for (int64_t t = 0; t < tokens; ++t) {
-      kernels_.gelu_multiply(gate + t * rows, gate + t * rows, up + t * rows,
-                             static_cast<size_t>(count));
+    // Few rows: all of gate, then all of up, two streams of weights. Many: both for some columns,
+    // so that the products meet before they leave the cache.
+    const int64_t size = range.end - range.begin;
+    const bool is_blocked = tokens >= kGatedTokens && size >= 2 * kGatedColumns;
+    const int64_t step = is_blocked ? kGatedColumns : size;
+    // This thread's part of the scratch: [tokens, step] of up, then the same of gate.
+    float* up = args.up_rows.floats() + range.begin * tokens;
+    for (int64_t first = range.begin; first < range.end; first += step) {
+      const int64_t count = std::min(step, range.end - first);
+      float* out = args.out.floats() + first;
+      float* gate = is_blocked ? up + step * tokens : out;
+      const int64_t stride = is_blocked ? step : rows;
+      dot_rows(gate, stride, x, args.gate, 0, first, count);
+      dot_rows(up, step, x, args.up, 0, first, count);
+      for (int64_t t = 0; t < tokens; ++t) {
+        kernels_.gelu_multiply(out + t * rows, gate + t * stride, up + t * step,
+                               static_cast<size_t>(count));
+      }
     }
   });
 }

@@ -98,6 +98,8 @@ class CpuOps final : public Ops {
   static constexpr int64_t kOperationsWorthABarrier = 1 << 18;
   static constexpr int64_t kRunsPerThread = 16;
   static constexpr int64_t kRowGranule = 32;  // weight rows a thread takes at least: one panel
+  // gated_matmul: from so many tokens on, so many columns of gate and up at a time.
+  static constexpr int64_t kGatedTokens = 16, kGatedColumns = 64;
 
   Kernels kernels_;
   int threads_;

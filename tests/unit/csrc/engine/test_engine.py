@@ -488,6 +488,27 @@ def test_rounded_weights_stay_near_the_stored_ones_and_int8_nearer_than_int4(tin
     assert far["int8"] < far["int4"] / 3
 
 
+@pytest.mark.parametrize("formats", [{}, INT8, INT4], ids=["stored", "int8", "int4"])
+def test_a_wide_mlp_gives_a_row_the_same_bits_alone_and_among_many(tmp_path, formats):
+    config = tiny.gemma3_text(
+        layers=2, pattern=2, query_pre_attn_scalar=16, vocab_size=64, hidden_size=96,
+        intermediate_size=608, sliding_window=16, num_attention_heads=2, num_key_value_heads=1,
+        head_dim=32,
+    )  # fmt: skip
+    folder = tiny.write_checkpoint(tmp_path, config, 1)
+    # On two threads 320 and 288 columns of gate and up: whole blocks, and half of one.
+    ids = prompt(4, 247, 64)
+    one = Bench(folder, formats=formats)
+    alone = np.concatenate(
+        [one.step([(0, ids[i : i + 13], i)]).logits for i in range(0, len(ids), 13)]
+    )
+
+    for threads in (1, 2, 5):
+        many = Bench(folder, max_rows=256, threads=threads, formats=formats)
+        together = many.step([(0, ids, 0)]).logits
+        np.testing.assert_array_equal(bits(together), bits(alone))
+
+
 class RoundingDecoder(reference_decoder.Decoder):
     """The float64 reference with int8 weights, and activations rounded by the given granules."""
 
