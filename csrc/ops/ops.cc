@@ -31,15 +31,6 @@ void require_weight(const char* op, const char* name, const PackedWeight& weight
   }
 }
 
-// Matrices that read the same x: it is rounded once.
-void require_same_granule(const char* op, const PackedWeight& first, const PackedWeight& other) {
-  const bool is_rounded_twice = first.is_packed() && other.is_packed();
-  if (is_rounded_twice && first.granule != other.granule) {
-    throw InvalidArgument(text(op, ": matrices over the same x round it by ", first.granule,
-                               " and by ", other.granule, " columns, expected one granule"));
-  }
-}
-
 // Operations that compute with float32 activations alone.
 void require_float_weight(const char* op, const char* name, const PackedWeight& weight) {
   if (weight.format->block != 0) {
@@ -163,9 +154,6 @@ void Ops::project(const ProjectArgs& args) {
   for (const ProjectArgs::Part& part : args.parts) {
     require_weight("project", "weight", part.weight, part.weight.rows, args.x.shape[1]);
     require("project", "out", part.out, {args.x.shape[0], part.weight.rows});
-    for (const ProjectArgs::Part& other : args.parts) {
-      require_same_granule("project", other.weight, part.weight);
-    }
   }
   compute_project(args);
 }
@@ -175,7 +163,6 @@ void Ops::gated_matmul(const GatedMatmulArgs& args) {
   const Shape out{args.x.shape[0], args.gate.rows};
   require_weight("gated_matmul", "gate", args.gate, args.gate.rows, args.x.shape[1]);
   require_weight("gated_matmul", "up", args.up, args.gate.rows, args.x.shape[1]);
-  require_same_granule("gated_matmul", args.gate, args.up);
   require("gated_matmul", "out", args.out, out);
   require("gated_matmul", "up_rows", args.up_rows, out);
   compute_gated_matmul(args);
@@ -266,7 +253,6 @@ void Ops::experts(const ExpertsArgs& args) {
   require("experts", "out", args.out, {tokens, hidden});
   require_weight("experts", "gate", args.gate, ffn, hidden, experts);
   require_weight("experts", "up", args.up, ffn, hidden, experts);
-  require_same_granule("experts", args.gate, args.up);
   require_weight("experts", "down", args.down, hidden, ffn, experts);
   require("experts", "slots", args.slots, {tokens, top}, Dtype::kI32);
   require("experts", "used", args.used, {experts}, Dtype::kI32);
