@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-ITEM_BYTES = {"BF16": 2, "F32": 4}
+ITEM_BYTES = {"BF16": 2, "F32": 4, "I32": 4, "I64": 8}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
     name: str
-    dtype: str  # as safetensors spells it: "BF16" or "F32"
+    dtype: str  # as safetensors spells it: one of ITEM_BYTES
     shape: tuple[int, ...]
     pieces: Callable[[], Iterable[bytes | memoryview]]  # called once, when its turn comes
 

@@ -58,6 +58,7 @@ def lattice(name: str, shape: tuple[int, ...], *, seed: int, scales: str) -> Lat
     """All numbers as often as a bell has them, scales that differ by half, of both signs."""
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     numbers = np.clip(np.rint(rng.standard_normal(shape) * 3), -8, 7).astype(np.float32)
+    numbers[..., ::GROUP] = 7  # then neither 2 s nor s / 2 gives the same weights
     spread = rng.uniform(0.7, 1.4, (*shape[:-1], shape[-1] // GROUP)) / (3 * np.sqrt(shape[-1]))
     signed = (spread * rng.choice([-1, 1], spread.shape)).astype(np.float32)
     if scales == "f16":
@@ -91,6 +92,14 @@ def w4a16(tensors: dict[str, Lattice]) -> tiny.Arrays:
     return stored
 
 
+def positive(matrix: Lattice) -> Lattice:
+    """The same weights with a scale above 0 in every block without a -8, which has no negative."""
+    shape = (*matrix.scales.shape, GROUP)
+    is_turned = (matrix.scales < 0) & (matrix.numbers.reshape(shape).min(-1) > -8)
+    sign = np.where(is_turned, np.float32(-1), np.float32(1))
+    return Lattice(matrix.numbers * np.repeat(sign, GROUP, axis=-1), matrix.scales * sign)
+
+
 def quantization_config() -> dict[str, Any]:
     """As -qat-w4a16-ct has it."""
     weights = {
@@ -116,12 +125,21 @@ def quantization_config() -> dict[str, Any]:
     }
 
 
-def write(folder: Path, name: str, layout: str, *, scales: str = "bf16", shards: int = 1) -> Path:
+def write(
+    folder: Path,
+    name: str,
+    layout: str,
+    *,
+    scales: str = "bf16",
+    shards: int = 1,
+    instead: tiny.Arrays | None = None,
+) -> Path:
     """Writes a model of `MODELS`; returns the folder.
 
     Args:
         layout: "w4a16", "unquantized" (bf16 of n * s) or "exact" (n * s in float32).
         scales: "bf16", or "f16" where the layout is "unquantized" or "exact".
+        instead: tensors of other values.
     """
     made = config(name)
     seed = tiny.MODELS[name].seed
@@ -134,4 +152,4 @@ def write(folder: Path, name: str, layout: str, *, scales: str = "bf16", shards:
     else:
         store = tiny.to_bf16 if layout == "unquantized" else np.float32
         tensors |= {key: store(matrix.exact()) for key, matrix in linear.items()}
-    return tiny.write_files(folder, made, tensors, shards=shards)
+    return tiny.write_files(folder, made, tensors | (instead or {}), shards=shards)

@@ -146,6 +146,20 @@ py::tuple recover(const Array<uint16_t>& values) {
   return py::make_tuple(recovered, codes, scales);
 }
 
+// What recover_panel leaves of a panel of 0xff, its counts, and the first block that is off.
+py::tuple recover_one_panel(const Array<uint16_t>& values) {
+  const int64_t rows = rows_of(values), cols = cols_of(values);
+  require(1 <= rows && rows <= kPanelRows, "a panel has 1 to 32 rows");
+  const int64_t bytes = panel_bytes(kInt4Format, cols);
+  RecoveredBlocks found;
+  const Array<uint8_t> panel = guarded(bytes, [&](std::byte* to) {
+    std::memset(to, 0xff, static_cast<size_t>(bytes));
+    found = recover_panel(values.data(), rows, cols, to);
+  });
+  return py::make_tuple(panel, py::make_tuple(found.exact, found.nearest_scale, found.off),
+                        found.first_off);
+}
+
 Array<uint8_t> unpack_words(const Array<int32_t>& words) {
   const int64_t rows = rows_of(words), cols = words.shape(1) * 8;
   Array<uint8_t> codes({rows, cols});
@@ -168,6 +182,7 @@ void bind_testing_weights(py::module_& module) {
   module.def("quantize_panel", &quantize_one_panel, arg("format"), arg("weights").noconvert());
   module.def("recover_blocks", &recover<recover_block>, arg("values").noconvert());
   module.def("recover_codes", &recover<recover_codes>, arg("values").noconvert());
+  module.def("recover_panel", &recover_one_panel, arg("values").noconvert());
   module.def("unpack_w4a16", &unpack_words, arg("words").noconvert());
   module.def("packed_bytes", [](const std::string& name, int64_t rows, int64_t cols) {
     return packed_bytes(format_named(name), rows, cols);

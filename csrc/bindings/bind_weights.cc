@@ -1,9 +1,11 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <set>
 #include <tuple>
 
 #include "bindings/convert.h"
+#include "engine/find_lattices.h"
 #include "engine/memory_plan.h"
 #include "weights/checkpoint.h"
 
@@ -51,12 +53,24 @@ void bind_weights(py::module_& module) {
       "memory_plan",
       [](const Checkpoint& checkpoint, const py::object& plan,
          const std::map<std::string, std::string>& formats, const std::string& kv, int64_t context,
-         int64_t max_rows) {
-        return make_memory_plan(checkpoint, to_plan(plan), to_formats(formats), to_kv_dtype(kv),
-                                context, max_rows);
+         int64_t max_rows, const std::vector<std::string>& lattices) {
+        return make_memory_plan(checkpoint, to_plan(plan), to_formats(formats, lattices),
+                                to_kv_dtype(kv), context, max_rows);
       },
       py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("formats"), py::arg("kv"),
-      py::arg("context"), py::arg("max_rows"));
+      py::arg("context"), py::arg("max_rows"), py::arg("lattices") = std::vector<std::string>());
+
+  module.def(
+      "find_lattices",
+      [](const Checkpoint& checkpoint, const py::object& plan,
+         const std::set<std::string>& classes) {
+        std::set<TensorClass> asked;
+        for (const std::string& name : classes) asked.insert(to_packed_class(name));
+        const ModelPlan native = to_plan(plan);
+        const py::gil_scoped_release release;
+        return find_lattices(checkpoint, native, asked);
+      },
+      py::arg("checkpoint"), py::arg("plan"), py::arg("classes"));
 }
 
 }  // namespace cabochon

@@ -133,22 +133,29 @@ Dtype to_kv_dtype(const std::string& kv) {
   throw InvalidArgument(text("kv is '", kv, "', expected 'f32', 'bf16' or 'int8'"));
 }
 
-WeightFormats to_formats(const std::map<std::string, std::string>& formats) {
+TensorClass to_packed_class(const std::string& name) {
   constexpr TensorClass kPackable[] = {TensorClass::kHead, TensorClass::kPerLayer,
                                        TensorClass::kAttention, TensorClass::kMlp,
                                        TensorClass::kExperts};
-  WeightFormats out{};
+  const auto* found = std::find_if(std::begin(kPackable), std::end(kPackable),
+                                   [&](TensorClass c) { return name == name_of(c); });
+  if (found == std::end(kPackable)) {
+    throw InvalidArgument(text("formats: '", name, "' is no class that can be packed"));
+  }
+  return *found;
+}
+
+WeightFormats to_formats(const std::map<std::string, std::string>& formats,
+                         const std::vector<std::string>& lattices) {
+  WeightFormats out;
+  out.lattices.insert(lattices.begin(), lattices.end());
   for (const auto& [name, format] : formats) {
-    const auto* found = std::find_if(std::begin(kPackable), std::end(kPackable),
-                                     [&](TensorClass c) { return name == name_of(c); });
-    if (found == std::end(kPackable)) {
-      throw InvalidArgument(text("formats: '", name, "' is no class that can be packed"));
-    }
+    const auto index = static_cast<size_t>(to_packed_class(name));
     if (format != kInt8Format.name && format != kInt4Format.name) {
       throw InvalidArgument(
           text("formats: ", name, " is '", format, "', expected 'int8' or 'int4'"));
     }
-    out[static_cast<size_t>(*found)] = format == kInt4Format.name ? &kInt4Format : &kInt8Format;
+    out.classes[index] = format == kInt4Format.name ? &kInt4Format : &kInt8Format;
   }
   return out;
 }

@@ -7,6 +7,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/tensor.h"
@@ -77,8 +78,12 @@ ModelPlan to_plan(const py::object& plan);
 
 Dtype to_kv_dtype(const std::string& kv);  // "f32", "bf16" or "int8"
 
-// {"attention": "int4", "head": "int8", ...}: classes that are packed; others stay as stored.
-WeightFormats to_formats(const std::map<std::string, std::string>& formats);
+// {"attention": "int4", "head": "int8", ...}: classes that are packed; others stay as stored, but
+// for the tensors that are named as lying on a lattice.
+WeightFormats to_formats(const std::map<std::string, std::string>& formats,
+                         const std::vector<std::string>& lattices);
+
+TensorClass to_packed_class(const std::string& name);
 
 // A NumPy array that Python can no longer write to.
 void make_read_only(py::array& array);

@@ -73,16 +73,19 @@ struct PanelResult {
   int error = 0;                       // errno of a read, -1 for a short one
   int64_t element = -1;                // else: which one, and what is wrong with it
   const char* fault = nullptr;
+  Int4Blocks blocks = {};  // of int4 alone
 };
 
 // Makes the panels of one matrix, each by one thread in buffers of its own.
 class PanelMaker {
  public:
+  // With `is_lattice_required` a block that is on no lattice is a failure.
   PanelMaker(const Checkpoint& checkpoint, const BoundTensor& bound, const Format& format,
-             int threads)
+             bool is_lattice_required, int threads)
       : checkpoint_(checkpoint),
         bound_(bound),
         format_(format),
+        is_lattice_required_(is_lattice_required),
         stored_(checkpoint.view(*bound.entry).dtype),
         cols_(bound.shape.back()),
         buffers_(static_cast<size_t>(threads)) {
@@ -158,8 +161,10 @@ class PanelMaker {
     }
     unpack_w4a16(reinterpret_cast<const int32_t*>(words.data()), rows, cols_, buffers.codes.data());
     pack_panel(format_, buffers.codes.data(), scales.data(), rows, cols_, panel);
-    return {};
+    return {.blocks = {.exact = rows * blocks}};
   }
+
+  // Numbers are rounded, but for the blocks of them that were trained in int4.
 
   PanelResult round_numbers(Buffers& buffers, int64_t first, int64_t rows,
                             std::byte* panel) noexcept {
@@ -168,20 +173,39 @@ class PanelMaker {
     if (const int error = read(*bound_.entry, first * cols_ * size, numbers)) {
       return {.entry = bound_.entry, .error = error};
     }
-    float* floats = buffers.floats.data();
-    for (int64_t i = 0; i < rows * cols_; ++i) floats[i] = element(numbers.data(), stored_, i);
-    const int64_t bad = quantize_panel(format_, floats, rows, cols_, panel);
-    if (bad >= 0) {
+    RecoveredBlocks found;
+    const bool is_tried = format_.block == kInt4Format.block && stored_ == Dtype::kBf16;
+    const auto* bits = reinterpret_cast<const uint16_t*>(numbers.data());
+    if (is_tried) found = recover_panel(bits, rows, cols_, panel);
+    if (is_lattice_required_ && found.off > 0) {
       return {.entry = bound_.entry,
-              .element = first * cols_ + bad,
-              .fault = " is not finite and cannot be rounded"};
+              .element = first * cols_ + found.first_off,
+              .fault =
+                  " begins 32 that are not bf16(scale * n) of whole n in -8..7, as those looked "
+                  "at before are: load with weights='bf16', or let weights='int4' round them"};
     }
-    return {};
+    if (!is_tried || found.off > 0) {
+      float* floats = buffers.floats.data();
+      for (int64_t i = 0; i < rows * cols_; ++i) floats[i] = element(numbers.data(), stored_, i);
+      const int64_t bad = quantize_panel(format_, floats, rows, cols_, panel);
+      if (bad >= 0) {
+        return {.entry = bound_.entry,
+                .element = first * cols_ + bad,
+                .fault = " is not finite and cannot be rounded"};
+      }
+      // Once more, over what was rounded: simpler than rounding single blocks, and rare.
+      if (found.exact + found.nearest_scale > 0) recover_panel(bits, rows, cols_, panel);
+    }
+    if (format_.block != kInt4Format.block) return {};
+    return {.blocks = {.exact = found.exact,
+                       .nearest_scale = found.nearest_scale,
+                       .rounded = rows * cols_ / 32 - found.exact - found.nearest_scale}};
   }
 
   const Checkpoint& checkpoint_;
   const BoundTensor& bound_;
   const Format& format_;
+  const bool is_lattice_required_;
   const Dtype stored_;
   const int64_t cols_;
   std::vector<Buffers> buffers_;  // one a thread
@@ -194,12 +218,10 @@ LoadedWeights::LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const
                              const std::function<void(int64_t, int64_t)>& progress)
     : checkpoint_(std::move(checkpoint)), is_computed_(packed == nullptr) {
   const std::vector<BoundTensor> all = bind_tensors(*checkpoint_, plan, weights_);
-  int64_t bytes = 0, total = 0, done = 0;
-  for (const BoundTensor& bound : all) {
-    bytes += ::cabochon::arena_bytes(*checkpoint_, bound, formats);
-    total += bound.entry->end - bound.entry->begin;
-  }
-  arena_ = Arena(bytes, true);
+  int64_t total = 0, done = 0;
+  for (const BoundTensor& bound : all) total += bound.entry->end - bound.entry->begin;
+  arena_ = Arena(::cabochon::arena_bytes(*checkpoint_, all, formats), true);
+  blocks_ = arena_.take(Dtype::kU8, {sizeof(Int4Blocks)}).as<Int4Blocks>();
   if (packed != nullptr) packed->read(arena_.contents(), threads);
   for (const BoundTensor& bound : all) {
     progress(done, total);
@@ -230,7 +252,7 @@ void LoadedWeights::load_matrix(const BoundTensor& bound, const WeightFormats& f
   const TensorEntry& entry = *bound.entry;
   if (const Format* format = packed_format(bound, formats)) {
     is_any_packed_ = true;
-    pack_matrix(bound, *format, threads);
+    pack_matrix(bound, *format, is_lattice_required(bound, formats), threads);
     return;
   }
   if (bound.tensor_class == TensorClass::kHead) {
@@ -264,7 +286,8 @@ void LoadedWeights::load_matrix(const BoundTensor& bound, const WeightFormats& f
   *bound.matrix = as_stored(count == 1 ? reshape(codes, {bound.rows, cols}) : codes);
 }
 
-void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format, int threads) {
+void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format,
+                                bool is_lattice_required, int threads) {
   const int64_t cols = bound.shape.back(), all_rows = bound.shape[bound.shape.rank() == 3 ? 1 : 0];
   const int64_t count = bound.shape.rank() == 3 ? bound.shape[0] : 1;
   const int64_t panels = (bound.rows + kPanelRows - 1) / kPanelRows;
@@ -281,7 +304,7 @@ void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format, 
   if (!is_computed_) return;
 
   if (bound.has_codes()) require_shape(*checkpoint_, bound);
-  PanelMaker maker(*checkpoint_, bound, format, threads);
+  PanelMaker maker(*checkpoint_, bound, format, is_lattice_required, threads);
   std::vector<PanelResult> results(static_cast<size_t>(count * panels));
   auto body = [&](RowRange range) noexcept {
     for (int64_t item = range.begin; item < range.end; ++item) {
@@ -294,6 +317,11 @@ void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format, 
   };
   ThreadPool::shared().parallel_for(threads, count * panels, 1, body);
   maker.require_none(results);
+  for (const PanelResult& result : results) {
+    blocks_->exact += result.blocks.exact;
+    blocks_->nearest_scale += result.blocks.nearest_scale;
+    blocks_->rounded += result.blocks.rounded;
+  }
 }
 
 }  // namespace cabochon

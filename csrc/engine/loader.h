@@ -31,16 +31,19 @@ class LoadedWeights {
   int64_t arena_bytes() const { return arena_.bytes(); }
   std::span<const std::byte> arena() const { return arena_.contents(); }
   int64_t mapped_bytes() const { return mapped_bytes_; }
+  const Int4Blocks& int4_blocks() const { return *blocks_; }
   bool is_any_packed() const { return is_any_packed_; }
 
  private:
   void load_vector(const BoundTensor& bound, float norm_offset);
   void load_matrix(const BoundTensor& bound, const WeightFormats& formats, int threads);
-  void pack_matrix(const BoundTensor& bound, const Format& format, int threads);
+  void pack_matrix(const BoundTensor& bound, const Format& format, bool is_lattice_required,
+                   int threads);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
   ModelWeights weights_;
   Arena arena_;
+  Int4Blocks* blocks_ = nullptr;  // in the arena, first
   bool is_any_packed_ = false;
   bool is_computed_ = true;  // false: the arena comes from a packed file
   const TensorEntry* per_layer_table_ = nullptr;

@@ -18,9 +18,15 @@ bool is_used_as_stored(const Checkpoint& checkpoint, const TensorEntry& entry) {
 
 const Format* packed_format(const BoundTensor& bound, const WeightFormats& formats) {
   if (bound.has_codes()) return &kInt4Format;
-  const Format* format = formats[static_cast<size_t>(bound.tensor_class)];
-  if (bound.matrix == nullptr || format == nullptr || bound.shape.back() % 32 != 0) return nullptr;
-  return format;
+  if (bound.matrix == nullptr || bound.shape.back() % 32 != 0) return nullptr;
+  const bool is_on_lattice =
+      can_be_packed(bound.tensor_class) && formats.lattices.contains(bound.entry->name);
+  return is_on_lattice ? &kInt4Format : formats.classes[static_cast<size_t>(bound.tensor_class)];
+}
+
+bool is_lattice_required(const BoundTensor& bound, const WeightFormats& formats) {
+  return formats.lattices.contains(bound.entry->name) &&
+         formats.classes[static_cast<size_t>(bound.tensor_class)] != &kInt4Format;
 }
 
 int64_t arena_bytes(const Checkpoint& checkpoint, const BoundTensor& bound,
@@ -37,6 +43,13 @@ int64_t arena_bytes(const Checkpoint& checkpoint, const BoundTensor& bound,
   const Dtype dtype = checkpoint.view(*bound.entry).dtype;
   return Arena::padded_bytes(dtype == Dtype::kF16 ? Dtype::kF32 : dtype,
                              count * bound.rows * bound.shape.back());
+}
+
+int64_t arena_bytes(const Checkpoint& checkpoint, const std::vector<BoundTensor>& all,
+                    const WeightFormats& formats) {
+  int64_t bytes = Arena::padded_bytes(Dtype::kU8, sizeof(Int4Blocks));
+  for (const BoundTensor& bound : all) bytes += arena_bytes(checkpoint, bound, formats);
+  return bytes;
 }
 
 namespace {
@@ -98,6 +111,7 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
   check_sizes(max_rows, context, 0, 0);
   ModelWeights weights;
   MemoryPlan out;
+  out.weight_bytes = Arena::padded_bytes(Dtype::kU8, sizeof(Int4Blocks));
   Dtype table = Dtype::kF32;
   bool is_any_packed = false;
   const std::vector<BoundTensor> all = bind_tensors(checkpoint, plan, weights);

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <functional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,8 +29,13 @@ struct MemoryPlan {
   int64_t global_pages_per_sequence = 0, sliding_pages_per_sequence = 0;
 };
 
-// The format of each class of tensors; null: as stored.
-using WeightFormats = std::array<const Format*, kTensorClasses>;
+// What matrices are packed in.
+struct WeightFormats {
+  std::array<const Format*, kTensorClasses> classes{};  // null: as stored
+  // Names of bf16 tensors that are on a lattice of int4, and so of int4 whatever their class says
+  // (engine/find_lattices.h).
+  std::set<std::string, std::less<>> lattices;
+};
 
 // True for a matrix that is computed where it lies: bf16 or float32, aligned to its element.
 bool is_used_as_stored(const Checkpoint& checkpoint, const TensorEntry& entry);
@@ -36,6 +43,21 @@ bool is_used_as_stored(const Checkpoint& checkpoint, const TensorEntry& entry);
 // The integer format that a matrix is packed in, or null where it keeps what it is stored in: no
 // format asked for its class, or columns that are no multiple of 32. Stored codes stay int4.
 const Format* packed_format(const BoundTensor& bound, const WeightFormats& formats);
+
+// Whether a matrix must be on its lattice in every block: rounding to int4 was not asked for.
+bool is_lattice_required(const BoundTensor& bound, const WeightFormats& formats);
+
+// How the blocks of int4 of a model came about; kept in the weights' arena, so that a packed file
+// has them too.
+struct Int4Blocks {
+  int64_t exact = 0;          // codes and scales of the checkpoint
+  int64_t nearest_scale = 0;  // its codes; its scale is no bf16 number and was rounded to one
+  int64_t rounded = 0;        // made from numbers that were never int4
+};
+
+// Bytes that all bound tensors take in the weights' arena, the counts of blocks included.
+int64_t arena_bytes(const Checkpoint& checkpoint, const std::vector<BoundTensor>& all,
+                    const WeightFormats& formats);
 
 // Bytes that a bound tensor takes in the weights' arena; 0 for one used as stored or read by row,
 // and for a head that is the embedding itself.

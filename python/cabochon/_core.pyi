@@ -1,6 +1,6 @@
 """Types of the extension module. No policy: callers are inside the package."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,10 @@ def memory_plan(
     kv: str,
     context: int,
     max_rows: int,
+    lattices: Sequence[str] = (),
 ) -> MemoryPlan: ...
+def find_lattices(checkpoint: Checkpoint, plan: Any, classes: Collection[str]) -> list[str]:
+    """Tensors of these classes that are on a lattice of int4, as far as a sample says."""
 
 class SamplingArgs:
     def __init__(
@@ -103,6 +106,7 @@ class Engine:
         packed: str | None = None,  # a file of write_packed, read in place of rounding
         packed_key: bytes = b"",  # its key, 32 bytes
         progress: Callable[[int, int], None] | None = None,
+        lattices: Sequence[str] = (),  # of find_lattices: int4 with the codes they were trained in
     ) -> None: ...
     @property
     def tier(self) -> str: ...
@@ -111,6 +115,8 @@ class Engine:
     @property
     def threads(self) -> int: ...
     def memory(self) -> dict[str, int]: ...
+    def int4_blocks(self) -> dict[str, int]:
+        """Blocks of 32 weights: "exact", "nearest_scale", "rounded"."""
     def step(
         self,
         tokens: Ints,

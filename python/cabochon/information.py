@@ -60,6 +60,7 @@ def model_info(parts: Parts) -> ModelInfo:
         config_defaults=config.defaulted,
         config_ignored=config.ignored,
         memory=parts.engine.memory(),
+        int4_blocks=parts.engine.int4_blocks(),
         layers=tuple(
             LayerInfo(
                 layer=index,

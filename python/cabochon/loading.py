@@ -59,7 +59,9 @@ def load(
             the local hub cache, else downloaded (extra `hub`).
         weights: "auto" and "bf16" compute with what is stored; "bf16" refuses float32 checkpoints.
             "int8" and "int4" round while loading; a mapping sets classes apart (policy.py):
-            {"default": "int4", "head": "bf16"}.
+            {"default": "int4", "head": "bf16"}. Matrices that were trained in int4 (-qat-w4a16-ct,
+            and -qat-q4_0-unquantized, told by its numbers) keep their codes under "auto" and
+            "int4"; `Model.info().int4_blocks` counts them.
         kv: format of the KV cache: "f32" (nothing is rounded), "bf16", "int8" (with a scale for
             each position and head: half the memory of bf16), or "auto", which is "bf16".
         device: "auto" or "cpu".
@@ -111,8 +113,12 @@ def _build(
     memory = planned.memory
     global_pages = planned.sequences * memory.global_pages_per_sequence
     sliding_pages = planned.sequences * memory.sliding_pages_per_sequence
-    is_packed = options.formats or files.config.int4_codes
-    cache = place(files.shards, files.fingerprint, options.formats) if is_packed else None
+    is_packed = options.formats or planned.lattices or files.config.int4_codes
+    cache = (
+        place(files.shards, files.fingerprint, options.formats, planned.lattices)
+        if is_packed
+        else None
+    )
 
     def make_engine(packed: str | None) -> _core.Engine:
         with Bar("load", "B", progress) as bar:
@@ -128,6 +134,7 @@ def _build(
                 packed=packed,
                 packed_key=cache.key if cache and packed else b"",
                 progress=bar.update,
+                lattices=planned.lattices,
             )
 
     engine = _from_cache(cache, make_engine)

@@ -1,9 +1,9 @@
 """Packed weights on disk: the second load of a model reads one file instead of rounding again.
 
 A file stands for all that its bytes depend on: names, sizes, times and headers of the checkpoint's
-files, the formats, and the version of the packing. It is written under a temporary name and renamed
-when it is whole, so a reader finds a whole file or none, and two writers end with the same bytes.
-Whatever is wrong with the cache costs a warning and never a load.
+files, the formats, the matrices on a lattice, and the version of the packing. It is written under a
+temporary name and renamed when it is whole, so a reader finds a whole file or none, and two writers
+end with the same bytes. Whatever is wrong with the cache costs a warning and never a load.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import os
 import shutil
 import stat
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +84,9 @@ class PackedCache:
                     path.unlink()
 
 
-def place(shards: Shards, fingerprint: str, formats: Mapping[str, str]) -> PackedCache | None:
+def place(
+    shards: Shards, fingerprint: str, formats: Mapping[str, str], lattices: Sequence[str]
+) -> PackedCache | None:
     """Where packed weights of this checkpoint are kept; None where CABOCHON_CACHE is empty."""
     base = root()
     if base is None:
@@ -92,6 +94,7 @@ def place(shards: Shards, fingerprint: str, formats: Mapping[str, str]) -> Packe
     content = {
         "sources": _sources(shards),
         "formats": dict(sorted(formats.items())),
+        "lattices": sorted(lattices),
         "packing": _core.PACKING_VERSION,
     }
     key = hashlib.sha256(json.dumps(content).encode()).digest()

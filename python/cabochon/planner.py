@@ -6,6 +6,7 @@ by planning again with other options: what it names was computed, by the same co
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -58,8 +59,9 @@ def plan(
 ) -> Plan:
     """What `load` with these options would take, and what to change where that is too much.
 
-    Reads config.json and the headers of the safetensors files. The files must be here whole, but no
-    weight is read and no memory taken. A plan that does not fit is a result and no error.
+    Reads config.json and the headers of the safetensors files. The files must be here whole, but of
+    the weights only a few blocks of each matrix are read, to see whether they were trained in int4,
+    and no memory is taken. A plan that does not fit is a result and no error.
 
     Args:
         path_or_id: as `load` takes it; nothing is downloaded.
@@ -93,6 +95,7 @@ class LoadPlan:
     memory: _core.MemoryPlan
     checkpoint: _core.Checkpoint
     context: int  # tokens of one sequence
+    lattices: tuple[str, ...]  # tensors that were trained in int4 and keep their codes
     max_rows: int  # tokens of one step
     sequences: int  # computed together; 0 where it does not fit
 
@@ -109,6 +112,10 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
     context = context_for(options.context, config.context)
     available = available_bytes(options.memory_limit)
 
+    @functools.cache
+    def lattices(classes: frozenset[str]) -> tuple[str, ...]:
+        return tuple(_core.find_lattices(checkpoint, config.plan, set(classes)))
+
     def memory(options: LoadOptions, tokens: int) -> _core.MemoryPlan:
         return _core.memory_plan(
             checkpoint,
@@ -117,6 +124,7 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
             kv=options.kv,
             context=tokens,
             max_rows=max_rows,
+            lattices=lattices(options.exact_classes),
         )
 
     def planned(options: LoadOptions) -> Plan:
@@ -142,6 +150,7 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
         memory=memory(options, context),
         checkpoint=checkpoint,
         context=context,
+        lattices=lattices(options.exact_classes),
         max_rows=max_rows,
         sequences=min(options.max_sequences, found.sequences_that_fit),
     )

@@ -277,6 +277,9 @@ class ModelInfo(Record):
     config_defaults: tuple[str, ...]  # config keys that were absent and took the class default
     config_ignored: tuple[str, ...]  # config keys that are not known
     memory: Mapping[str, int]  # bytes, as allocated
+    # Blocks of 32 weights in int4. "exact": codes and scale of the checkpoint. "nearest_scale": its
+    # codes, and the bf16 scale nearest to its own. "rounded": from numbers that were not int4.
+    int4_blocks: Mapping[str, int]
     layers: tuple[LayerInfo, ...]
 
     def _table(self) -> tuple[Sequence[str], list[Sequence[str]]]:
@@ -308,6 +311,9 @@ class ModelInfo(Record):
             "memory",
             ", ".join(f"{name} {display.size(count)}" for name, count in self.memory.items()),
         )
+        if any(self.int4_blocks.values()):
+            counts = (f"{count:,} {name}" for name, count in self.int4_blocks.items() if count)
+            yield "int4 blocks", ", ".join(counts).replace("_", " ")
         if self.config_defaults:
             yield "config defaults", ", ".join(self.config_defaults)
         if self.config_ignored:

@@ -66,15 +66,18 @@ def resident_bytes(path: Path) -> int:
 
 
 @pytest.mark.parametrize("weights", ["auto", "int8", "int4"])
-def test_a_plan_reads_headers_and_no_weights(published: dict[str, Path], weights: str) -> None:
+def test_a_plan_reads_headers_and_a_sample_of_the_weights_at_most(
+    published: dict[str, Path], weights: str
+) -> None:
     folder = published["gemma-4-E2B"]
 
     plan = cabochon.plan(folder, weights=weights, memory_limit="64GiB")
 
     # The table and the embedding are known by their size: 9.3 GB of bf16 stand in the file.
     assert sum(row.parameters for row in plan.rows if row.name != "head") > 4.6e9
-    # The system reads ahead of the header, some 100 KiB.
-    assert resident_bytes(folder / "model.safetensors") < 2**20
+    # The system reads ahead of the header, some 100 KiB. To see codes of training, four places of
+    # 4 KiB (2 pages) of each of 276 matrices are looked at: all of zeros here, so none ends early.
+    assert resident_bytes(folder / "model.safetensors") < 2**24
 
 
 def test_the_test_above_would_see_a_weight_that_is_read(published: dict[str, Path]) -> None:

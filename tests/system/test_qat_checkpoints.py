@@ -231,7 +231,7 @@ def test_a_matrix_may_be_left_out_of_packing(folder):
     def edit(tensors):
         for part in ("_packed", "_scale", "_shape"):
             del tensors[QUERY + part]
-        tensors[QUERY] = tiny.to_bf16(qat.matrices("e_type")[QUERY].exact())
+        tensors[QUERY] = plain("e_type", QUERY)
 
     change(folder, edit)
 
@@ -273,7 +273,162 @@ def test_a_config_of_codes_beside_plain_numbers_is_refused(tmp_path):
     assert caught.value.key == "quantization_config"
 
 
-@pytest.mark.parametrize("layout", ["w4a16"])
+# bf16 files on a lattice.
+
+GATE_UP = "model.language_model.layers.1.experts.gate_up_proj"
+
+
+def blocks(name: str) -> int:
+    """Of the matrices that keep their codes: the context projection is not rounded, nor tried."""
+    return sum(
+        matrix.scales.size
+        for key, matrix in qat.matrices(name).items()
+        if "per_layer_model_projection" not in key
+    )
+
+
+@pytest.mark.parametrize("weights", ["auto", "int4"])
+@pytest.mark.parametrize("name", qat.MODELS)
+def test_the_panels_of_recovered_codes_hold_exactly_what_was_written(tmp_path, name, weights):
+    folder = qat.write(tmp_path / "model", name, "unquantized")
+
+    arena = panels_of(folder, tmp_path / "arena", weights=weights, threads=2)
+
+    for key, matrix in qat.matrices(name).items():
+        if "per_layer_model_projection" not in key:
+            for panel in written_panels(key, qat.positive(matrix)):
+                assert panel in arena, key
+
+
+@pytest.mark.parametrize("name", ["kv_equal_dense", "moe"])
+def test_both_layouts_of_the_same_codes_give_the_same_bits(tmp_path, name):
+    packed = logits(qat.write(tmp_path / "packed", name, "w4a16"))
+
+    recovered = logits(qat.write(tmp_path / "recovered", name, "unquantized", shards=3))
+
+    np.testing.assert_array_equal(recovered.view(np.uint32), packed.view(np.uint32))
+
+
+@pytest.mark.parametrize("name", ["e_type", "kv_equal_dense"])
+def test_logits_of_float16_scales_are_near_those_of_the_numbers_they_stand_for(tmp_path, name):
+    expected = decoder.logits(qat.write(tmp_path / "exact", name, "exact", scales="f16"), IDS)
+
+    with cabochon.load(qat.write(tmp_path / "m", name, "unquantized", scales="f16"), kv="f32") as m:
+        found, counts = m.logits(IDS), m.info().int4_blocks
+
+    # As above; the scales add 0.17 % of each weight.
+    assert np.abs(found - expected).mean() < 0.06 * expected.std()
+    assert counts["rounded"] == 0 and counts["exact"] + counts["nearest_scale"] == blocks(name)
+    assert 0.4 < counts["exact"] / blocks(name) < 0.6
+
+
+@pytest.mark.parametrize("layout", ["w4a16", "unquantized"])
+def test_info_counts_every_block_as_exact(tmp_path, layout):
+    with cabochon.load(qat.write(tmp_path, "kv_equal_dense", layout)) as model:
+        info = model.info()
+
+    assert info.int4_blocks == {
+        "exact": blocks("kv_equal_dense"), "nearest_scale": 0, "rounded": 0,
+    }  # fmt: skip
+    assert f"{blocks('kv_equal_dense'):,} exact" in str(info)
+
+
+@pytest.mark.parametrize("name", sorted(tiny.MODELS))
+def test_a_plain_checkpoint_has_no_lattice_and_stays_as_stored(tiny_checkpoint, name):
+    with cabochon.load(tiny_checkpoint(name)) as model:
+        info = model.info()
+
+    assert "int4" not in "".join(info.formats.values())
+    assert not any(info.int4_blocks.values())
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"), [("bf16", "bf16"), ("int8", "int8"), ({"mlp": "bf16"}, "bf16")]
+)
+def test_another_format_of_a_lattice_is_made_as_asked(tmp_path, weights, expected):
+    with cabochon.load(qat.write(tmp_path, "kv_equal_dense", "unquantized"), weights=weights) as m:
+        assert m.info().formats["mlp"] == expected
+
+
+def plain(name: str, tensor: str) -> np.ndarray:
+    """The tensor as `tiny` draws it: on no lattice."""
+    return tiny.make_tensors(qat.config(name), tiny.MODELS[name].seed)[tensor]
+
+
+def test_a_matrix_on_no_lattice_stays_as_stored_beside_others_that_are(tmp_path):
+    instead = {QUERY: plain("e_type", QUERY)}
+    folder = qat.write(tmp_path, "e_type", "unquantized", instead=instead)
+
+    with cabochon.load(folder) as model:
+        info = model.info()
+
+    assert info.formats["attention"] == "bf16+int4" and info.formats["mlp"] == "int4"
+    assert info.int4_blocks["rounded"] == 0
+
+
+@pytest.mark.parametrize("change", ["one value", "zeros", "one value a block"])
+def test_a_matrix_that_is_partly_or_hardly_on_a_lattice_is_not_taken_for_one(tmp_path, change):
+    stored = tiny.to_bf16(qat.matrices("e_type")[QUERY].exact())
+    if change == "one value":
+        stored[-1, -1] = stored[-1, :-1].max() + 3
+    else:
+        stored[:, 1 if change == "one value a block" else 0 :] = 0
+    folder = qat.write(tmp_path, "e_type", "unquantized", instead={QUERY: stored})
+
+    with cabochon.load(folder) as model:
+        assert model.info().formats["attention"] == "bf16+int4"
+
+
+def with_a_block_off(folder: Path) -> tuple[Path, int]:
+    """A stack of experts that a sample takes for a lattice, and the first weight that is not."""
+    stored = tiny.to_bf16(qat.matrices("moe")[GATE_UP].exact())
+    place = (37, 41, 32)
+    stored[place] += 3
+    return (
+        qat.write(folder, "moe", "unquantized", instead={GATE_UP: stored}),
+        int(np.ravel_multi_index(place, stored.shape)),
+    )
+
+
+def test_a_block_off_the_lattice_where_nobody_looked_is_an_error_and_never_rounded(tmp_path):
+    folder, place = with_a_block_off(tmp_path)
+
+    with pytest.raises(CheckpointError, match=rf"element {place} begins 32 that are not") as caught:
+        cabochon.load(folder, threads=2)
+
+    assert caught.value.tensor == GATE_UP
+    assert "weights='bf16'" in str(caught.value) and "weights='int4'" in str(caught.value)
+
+
+def test_as_int4_a_block_off_the_lattice_is_rounded_and_counted(tmp_path):
+    folder, _ = with_a_block_off(tmp_path)
+
+    with cabochon.load(folder, weights="int4") as model:
+        counts = model.info().int4_blocks
+
+    assert counts == {"exact": blocks("moe") - 1, "nearest_scale": 0, "rounded": 1}
+
+
+@pytest.mark.parametrize("name", qat.MODELS)
+def test_planned_bytes_of_recovered_codes_are_the_bytes_that_are_allocated(tmp_path, name):
+    folder = qat.write(tmp_path, name, "unquantized")
+    with cabochon.load(folder, max_sequences=1) as model:
+        planned, taken = model.plan, model.info().memory
+
+    assert taken["weights"] + taken["kv"] + taken["scratch"] == planned.host_bytes
+    assert taken["mapped"] == planned.mapped_bytes
+    assert cabochon.plan(folder, max_sequences=1).device_bytes == planned.device_bytes
+
+
+def test_advice_of_a_plan_names_no_format_that_packed_codes_cannot_have(tmp_path):
+    folder = qat.write(tmp_path, "e_type", "w4a16")
+
+    advice = cabochon.plan(folder, kv="f32", memory_limit=300_000).advice
+
+    assert "int8" not in "".join(advice) and "kv='bf16'" in "".join(advice)
+
+
+@pytest.mark.parametrize("layout", ["w4a16", "unquantized"])
 @pytest.mark.parametrize("name", qat.MODELS)
 def test_a_warm_cache_gives_the_bits_of_a_cold_one(tmp_path, monkeypatch, name, layout):
     cache = tmp_path / "cache"
@@ -281,8 +436,12 @@ def test_a_warm_cache_gives_the_bits_of_a_cold_one(tmp_path, monkeypatch, name, 
     without = logits(folder)
     monkeypatch.setenv("CABOCHON_CACHE", str(cache))
 
-    cold, warm = logits(folder), logits(folder)
+    with cabochon.load(folder, kv="f32") as model:
+        cold, counts = model.logits(IDS), model.info().int4_blocks
+    with cabochon.load(folder, kv="f32") as model:
+        warm, read = model.logits(IDS), model.info().int4_blocks
 
+    assert read == counts and counts["exact"] > 0
     assert len([path for path in cache.rglob("*") if path.is_file()]) == 1
     np.testing.assert_array_equal(cold.view(np.uint32), without.view(np.uint32))
     np.testing.assert_array_equal(warm.view(np.uint32), cold.view(np.uint32))

@@ -120,6 +120,7 @@ def test_info_has_one_row_a_layer_and_says_whose_kv_it_reads() -> None:
         formats={"mlp": "bf16"}, activations="f32", kv="bf16", tier="scalar", threads=2,
         device="cpu", device_reason="this build has no other", context=512, vocab_size=9,
         config_defaults=("rms_norm_eps",), config_ignored=("x",), memory={"kv": 2**20},
+        int4_blocks={"exact": 1234, "nearest_scale": 5, "rounded": 0},
         layers=(
             LayerInfo(layer=0, kind="sliding", window=512, kv_from=0, **layer),
             LayerInfo(layer=1, kind="global", window=0, kv_from=0, **layer),
@@ -132,4 +133,5 @@ def test_info_has_one_row_a_layer_and_says_whose_kv_it_reads() -> None:
     assert lines[-1].split() == ["1", "global", "8/1", "256", "all", "6144", "0"]
     assert "none (base model)" in str(info)
     assert "rms_norm_eps" in str(info)
+    assert "1,234 exact, 5 nearest scale\n" in str(info)
     assert info._repr_html_().count("<tr>") == len(lines) - 2 + 1

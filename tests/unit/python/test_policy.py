@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cabochon.errors import InvalidArgument, Unsupported
-from cabochon.policy import CLASSES, resolve
+from cabochon.policy import CLASSES, exact_classes, resolve
 
 
 def test_names_stand_for_whole_policies():
@@ -21,6 +21,22 @@ def test_a_mapping_sets_classes_apart_and_bf16_takes_one_out():
     chosen = resolve({"default": "int4", "head": "bf16", "attention": "int8"})
 
     assert chosen == {"mlp": "int4", "experts": "int4", "attention": "int8", "per_layer": "int8"}
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ("auto", {*CLASSES}),
+        ("int4", {*CLASSES}),
+        ("int8", set()),
+        ("bf16", set()),
+        ({"mlp": "bf16"}, {*CLASSES} - {"mlp"}),
+        ({"default": "int8", "head": "int4"}, {"head"}),
+        ({"default": "int4", "head": "int8"}, {*CLASSES} - {"head"}),
+    ],
+)
+def test_codes_of_training_are_kept_where_no_other_format_is_asked_for(weights, expected):
+    assert exact_classes(weights) == expected
 
 
 @pytest.mark.parametrize(

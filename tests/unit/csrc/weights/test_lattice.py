@@ -234,6 +234,48 @@ def test_whatever_the_float16_scale_the_codes_give_the_block_back(numbers, scale
     assert np.all(np.abs(ours - widen(values)) <= np.abs(widen(values)) * (2.1 * 2**-8))
 
 
+@pytest.mark.parametrize(("rows", "cols"), [(1, 32), (3, 96), (31, 64), (32, 1536)])
+def test_a_panel_takes_the_blocks_on_a_lattice_and_leaves_the_others_alone(rng, rows, cols):
+    blocks = rows * cols // 32
+    is_plain = rng.random(blocks) < 0.3
+    is_plain[-1] = blocks > 1
+    is_float16 = rng.random(blocks) < 0.5
+    exact = stored(*blocks_like_trained(rng, blocks, BF16))
+    near = stored(*blocks_like_trained(rng, blocks, np.float16))
+    plain = rng.standard_normal((blocks, 32)).astype(BF16).view(np.uint16)
+    values = np.where(is_plain[:, None], plain, np.where(is_float16[:, None], near, exact))
+
+    panel, counts, first_off = testing.recover_panel(values.reshape(rows, cols))
+
+    _, codes, scales = testing.recover_codes(values)
+    is_exact, exact_codes, exact_scales = testing.recover_blocks(values)
+    codes[is_exact], scales[is_exact] = exact_codes[is_exact], exact_scales[is_exact]
+    full = testing.pack("int4", codes.reshape(rows, cols) & 15, scales.reshape(rows, -1))
+    got_codes, got_scales = testing.unpack("int4", panel, rows, cols)
+    expected_codes, expected_scales = testing.unpack("int4", full, rows, cols)
+    keeps = np.repeat(is_plain, 32).reshape(rows, cols)
+    np.testing.assert_array_equal(got_codes, np.where(keeps, 15, expected_codes))
+    np.testing.assert_array_equal(
+        got_scales, np.where(is_plain.reshape(rows, -1), 0xFFFF, expected_scales)
+    )
+    # Rows that are missing to 32 are numbers 0 with scale 0.
+    all_codes, all_scales = testing.unpack("int4", panel, 32, cols)
+    assert np.all(all_codes[rows:] == 8) and np.all(all_scales[rows:] == 0)
+    off = np.flatnonzero(is_plain)
+    assert counts == (is_exact.sum(), blocks - is_exact.sum() - len(off), len(off))
+    assert first_off == (32 * off[0] if len(off) else -1)
+
+
+@pytest.mark.parametrize("recover", [testing.recover_blocks, testing.recover_codes])
+def test_eight_magnitudes_are_as_many_as_a_lattice_has(recover):
+    eight = np.tile(np.arange(1, 9, dtype=np.float32), 4)[None] * 0.01
+    nine = eight.copy()
+    nine[0, -1] = 0.125
+
+    assert not recover(np.concatenate([eight, nine]).astype(BF16).view(np.uint16))[0].tolist()[1]
+    assert recover((eight * 100 * 2**-7).astype(BF16).view(np.uint16))[0].all()
+
+
 def unpack_words_as_documented(words):
     shifts = 4 * np.arange(8)
     return (words.view(np.uint32)[:, :, None] >> shifts & 15).reshape(
