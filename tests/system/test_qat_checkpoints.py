@@ -381,13 +381,18 @@ def test_a_matrix_that_is_partly_or_hardly_on_a_lattice_is_not_taken_for_one(tmp
 
 def with_a_block_off(folder: Path) -> tuple[Path, int]:
     """A stack of experts that a sample takes for a lattice, and the first weight that is not."""
-    stored = tiny.to_bf16(qat.matrices("moe")[GATE_UP].exact())
-    place = (37, 41, 32)
-    stored[place] += 3
-    return (
-        qat.write(folder, "moe", "unquantized", instead={GATE_UP: stored}),
-        int(np.ravel_multi_index(place, stored.shape)),
-    )
+    stored = with_three_more(tiny.to_bf16(qat.matrices("moe")[GATE_UP].exact()))
+    folder = qat.write(folder, "moe", "unquantized", instead={GATE_UP: stored})
+    return folder, int(np.ravel_multi_index(OFF, stored.shape))
+
+
+OFF = (37, 41, 32)
+
+
+def with_three_more(stored: np.ndarray) -> np.ndarray:
+    """Three steps of bf16 on a value that no sample of the stack looks at."""
+    stored[OFF] += 3
+    return stored
 
 
 def test_a_block_off_the_lattice_where_nobody_looked_is_an_error_and_never_rounded(tmp_path):
@@ -400,13 +405,22 @@ def test_a_block_off_the_lattice_where_nobody_looked_is_an_error_and_never_round
     assert "weights='bf16'" in str(caught.value) and "weights='int4'" in str(caught.value)
 
 
-def test_as_int4_a_block_off_the_lattice_is_rounded_and_counted(tmp_path):
-    folder, _ = with_a_block_off(tmp_path)
+def test_as_int4_a_block_off_the_lattice_is_rounded_and_counted_and_no_other(tmp_path):
+    folder, place = with_a_block_off(tmp_path / "model")
 
+    arena = panels_of(folder, tmp_path / "arena", weights="int4")
     with cabochon.load(folder, weights="int4") as model:
         counts = model.info().int4_blocks
 
     assert counts == {"exact": blocks("moe") - 1, "nearest_scale": 0, "rounded": 1}
+    # docs/formats.md, "Rounding", for that block alone.
+    matrix = qat.positive(qat.matrices("moe")[GATE_UP])
+    off = integer.widen(with_three_more(tiny.to_bf16(matrix.exact())).ravel()[place : place + 32])
+    (scale,) = integer.widen(tiny.to_bf16([np.abs(off).max() / np.float32(7.5)]))
+    matrix.numbers.ravel()[place : place + 32] = np.clip(np.rint(off / scale), -8, 7)
+    matrix.scales.ravel()[place // 32] = scale
+    for panel in written_panels(GATE_UP, matrix):
+        assert panel in arena
 
 
 @pytest.mark.parametrize("name", qat.MODELS)
@@ -423,9 +437,12 @@ def test_planned_bytes_of_recovered_codes_are_the_bytes_that_are_allocated(tmp_p
 def test_advice_of_a_plan_names_no_format_that_packed_codes_cannot_have(tmp_path):
     folder = qat.write(tmp_path, "e_type", "w4a16")
 
-    advice = cabochon.plan(folder, kv="f32", memory_limit=300_000).advice
+    needed = cabochon.plan(folder, max_sequences=1).device_bytes
 
-    assert "int8" not in "".join(advice) and "kv='bf16'" in "".join(advice)
+    # A packed head is enough to fit.
+    advice = "".join(cabochon.plan(folder, max_sequences=1, memory_limit=needed - 4096).advice)
+
+    assert "weights='int4'" in advice and "int8" not in advice
 
 
 @pytest.mark.parametrize("layout", ["w4a16", "unquantized"])
