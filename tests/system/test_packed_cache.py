@@ -117,7 +117,7 @@ def _exchange(data: bytearray, first: int, second: int, size: int) -> None:
     [
         _flip_two_high_bits,
         lambda data: _exchange(data, 8192, 8192 + 64, 64),
-        lambda data: _exchange(data, 8192, 8192 + 8, 8),
+        lambda data: _exchange(data, 8192 + 64, 8192 + 72, 8),
         lambda data: _exchange(data, len(data) - 2, len(data) - 1, 1),
     ],
     ids=["two high bits", "lines", "words", "last bytes"],

@@ -442,7 +442,7 @@ def test_advice_of_a_plan_names_no_format_that_packed_codes_cannot_have(tmp_path
     # A packed head is enough to fit.
     advice = "".join(cabochon.plan(folder, max_sequences=1, memory_limit=needed - 4096).advice)
 
-    assert "weights='int4'" in advice and "int8" not in advice
+    assert "weights='int4'" in advice and "weights='int8'" not in advice
 
 
 @pytest.mark.parametrize("layout", ["w4a16", "unquantized"])
