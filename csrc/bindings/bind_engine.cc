@@ -114,12 +114,13 @@ class PyEngine {
   PyEngine(std::shared_ptr<Checkpoint> checkpoint, const py::object& plan,
            const std::map<std::string, std::string>& formats, const std::string& kv, int threads,
            int64_t max_rows, int64_t global_pages, int64_t sliding_pages,
-           const std::optional<std::string>& packed, const py::bytes& packed_key,
-           const py::object& progress, const std::vector<std::string>& lattices) {
+           const std::string& per_layer_table, const std::optional<std::string>& packed,
+           const py::bytes& packed_key, const py::object& progress,
+           const std::vector<std::string>& lattices) {
     std::optional<PackedFile> file;
     if (packed.has_value()) file.emplace(*packed, to_key(packed_key));
     const EngineOptions options{.kv = to_kv_dtype(kv),
-                                .weights = to_formats(formats, lattices),
+                                .weights = to_formats(formats, per_layer_table, lattices),
                                 .threads = threads,
                                 .max_rows = max_rows,
                                 .global_pages = global_pages,
@@ -288,13 +289,13 @@ void bind_engine(py::module_& module) {
   py::class_<PyEngine>(module, "Engine")
       .def(py::init<std::shared_ptr<Checkpoint>, const py::object&,
                     const std::map<std::string, std::string>&, const std::string&, int, int64_t,
-                    int64_t, int64_t, const std::optional<std::string>&, const py::bytes&,
-                    const py::object&, const std::vector<std::string>&>(),
+                    int64_t, int64_t, const std::string&, const std::optional<std::string>&,
+                    const py::bytes&, const py::object&, const std::vector<std::string>&>(),
            py::arg("checkpoint").none(false), py::arg("plan"), py::kw_only(), py::arg("formats"),
            py::arg("kv"), py::arg("threads"), py::arg("max_rows"), py::arg("global_pages"),
-           py::arg("sliding_pages"), py::arg("packed") = py::none(),
-           py::arg("packed_key") = py::bytes(), py::arg("progress") = py::none(),
-           py::arg("lattices") = std::vector<std::string>())
+           py::arg("sliding_pages"), py::arg("per_layer_table") = "disk",
+           py::arg("packed") = py::none(), py::arg("packed_key") = py::bytes(),
+           py::arg("progress") = py::none(), py::arg("lattices") = std::vector<std::string>())
       .def_property_readonly("tier", [](const PyEngine& e) { return e.open().tier(); })
       .def_property_readonly("activations",
                              [](const PyEngine& e) { return e.open().activations(); })

@@ -1,15 +1,19 @@
 // _core.testing: the weight formats on arrays. A panel is written between guard bytes.
 #include <algorithm>
 #include <cstring>
+#include <memory>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "base/thread_pool.h"
 #include "bindings/convert.h"
 #include "model/tensors.h"
 #include "weights/lattice.h"
 #include "weights/pack.h"
 #include "weights/quantize.h"
+#include "weights/row_source.h"
 
 namespace cabochon {
 namespace {
@@ -167,6 +171,42 @@ Array<uint8_t> unpack_words(const Array<int32_t>& words) {
   return codes;
 }
 
+// Rows of a tensor through a RowSource: those of `whole` entirely, of the others `front` columns;
+// bytes [ids, columns * element], 0xa5 where nothing was written, and the failures. place: "disk",
+// or "memory", there rounded to `format` where that is not empty.
+py::tuple gather_rows(const std::shared_ptr<Checkpoint>& checkpoint, const std::string& name,
+                      const std::string& place, const std::string& format,
+                      const Array<int32_t>& ids, const Array<int32_t>& whole, int64_t front,
+                      int threads) {
+  const TensorEntry* entry = checkpoint->find(name);
+  require(entry != nullptr, "no such tensor");
+  const Tensor table = checkpoint->view(*entry);
+  const RowLayout layout{.stored = table.dtype,
+                         .format = format.empty() ? nullptr : &format_named(format),
+                         .columns = table.shape.back()};
+  const ThreadPool::Lease lease(ThreadPool::shared(), threads);
+  std::vector<std::byte> rows;
+  std::optional<RowSource> source;
+  if (place == "memory") {
+    rows.resize(static_cast<size_t>(table.shape[0] * layout.row_bytes()));
+    load_rows(*checkpoint, *entry, layout, rows, threads);
+    source.emplace(layout, rows.data(), threads, ids.size());
+  } else {
+    source.emplace(checkpoint, *entry, threads, ids.size());
+  }
+  const int64_t row_bytes = layout.columns * byte_size(source->dtype());
+  Array<uint8_t> failures(ids.size());
+  std::fill_n(failures.mutable_data(), failures.size(), uint8_t{0});
+  const Array<uint8_t> out = guarded(ids.size() * row_bytes, [&](std::byte* to) {
+    source->gather({.ids = view(ids),
+                    .whole = view(whole),
+                    .front = front,
+                    .out = to,
+                    .failures = mutable_view(failures)});
+  });
+  return py::make_tuple(out, failures);
+}
+
 }  // namespace
 
 void bind_testing_weights(py::module_& module) {
@@ -180,6 +220,9 @@ void bind_testing_weights(py::module_& module) {
   module.def("unpack", &unpack_matrix, arg("format"), arg("panels").noconvert(), arg("rows"),
              arg("cols"));
   module.def("quantize_panel", &quantize_one_panel, arg("format"), arg("weights").noconvert());
+  module.def("gather_rows", &gather_rows, arg("checkpoint"), arg("name"), arg("place"),
+             arg("format"), arg("ids").noconvert(), arg("whole").noconvert(), arg("front"),
+             arg("threads"));
   module.def("recover_blocks", &recover<recover_block>, arg("values").noconvert());
   module.def("recover_codes", &recover<recover_codes>, arg("values").noconvert());
   module.def("recover_panel", &recover_one_panel, arg("values").noconvert());

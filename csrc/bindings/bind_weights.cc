@@ -44,6 +44,7 @@ void bind_weights(py::module_& module) {
       .def_readonly("kv_bytes_per_sequence", &MemoryPlan::kv_bytes_per_sequence)
       .def_readonly("scratch_bytes", &MemoryPlan::scratch_bytes)
       .def_readonly("weight_bytes", &MemoryPlan::weight_bytes)
+      .def_readonly("packed_bytes", &MemoryPlan::packed_bytes)
       .def_readonly("mapped_bytes", &MemoryPlan::mapped_bytes)
       .def_readonly("disk_bytes", &MemoryPlan::disk_bytes)
       .def_readonly("global_pages_per_sequence", &MemoryPlan::global_pages_per_sequence)
@@ -53,12 +54,15 @@ void bind_weights(py::module_& module) {
       "memory_plan",
       [](const Checkpoint& checkpoint, const py::object& plan,
          const std::map<std::string, std::string>& formats, const std::string& kv, int64_t context,
-         int64_t max_rows, const std::vector<std::string>& lattices) {
-        return make_memory_plan(checkpoint, to_plan(plan), to_formats(formats, lattices),
-                                to_kv_dtype(kv), context, max_rows);
+         int64_t max_rows, const std::string& per_layer_table,
+         const std::vector<std::string>& lattices) {
+        return make_memory_plan(checkpoint, to_plan(plan),
+                                to_formats(formats, per_layer_table, lattices), to_kv_dtype(kv),
+                                context, max_rows);
       },
       py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("formats"), py::arg("kv"),
-      py::arg("context"), py::arg("max_rows"), py::arg("lattices") = std::vector<std::string>());
+      py::arg("context"), py::arg("max_rows"), py::arg("per_layer_table") = "disk",
+      py::arg("lattices") = std::vector<std::string>());
 
   module.def(
       "find_lattices",

@@ -134,9 +134,9 @@ Dtype to_kv_dtype(const std::string& kv) {
 }
 
 TensorClass to_packed_class(const std::string& name) {
-  constexpr TensorClass kPackable[] = {TensorClass::kHead, TensorClass::kPerLayer,
+  constexpr TensorClass kPackable[] = {TensorClass::kHead,      TensorClass::kPerLayer,
                                        TensorClass::kAttention, TensorClass::kMlp,
-                                       TensorClass::kExperts};
+                                       TensorClass::kExperts,   TensorClass::kPerLayerTable};
   const auto* found = std::find_if(std::begin(kPackable), std::end(kPackable),
                                    [&](TensorClass c) { return name == name_of(c); });
   if (found == std::end(kPackable)) {
@@ -146,9 +146,15 @@ TensorClass to_packed_class(const std::string& name) {
 }
 
 WeightFormats to_formats(const std::map<std::string, std::string>& formats,
+                         const std::string& per_layer_table,
                          const std::vector<std::string>& lattices) {
   WeightFormats out;
   out.lattices.insert(lattices.begin(), lattices.end());
+  out.is_table_in_memory = per_layer_table == "memory";
+  if (!out.is_table_in_memory && per_layer_table != "disk") {
+    throw InvalidArgument(
+        text("per_layer_table is '", per_layer_table, "', expected 'disk' or 'memory'"));
+  }
   for (const auto& [name, format] : formats) {
     const auto index = static_cast<size_t>(to_packed_class(name));
     if (format != kInt8Format.name && format != kInt4Format.name) {
@@ -156,6 +162,10 @@ WeightFormats to_formats(const std::map<std::string, std::string>& formats,
           text("formats: ", name, " is '", format, "', expected 'int8' or 'int4'"));
     }
     out.classes[index] = format == kInt4Format.name ? &kInt4Format : &kInt8Format;
+  }
+  if (out.classes[static_cast<size_t>(TensorClass::kPerLayerTable)] != nullptr &&
+      !out.is_table_in_memory) {
+    throw Unsupported("a rounded per-layer table on disk is to come; 'memory' is there");
   }
   return out;
 }

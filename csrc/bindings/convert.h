@@ -79,8 +79,9 @@ ModelPlan to_plan(const py::object& plan);
 Dtype to_kv_dtype(const std::string& kv);  // "f32", "bf16" or "int8"
 
 // {"attention": "int4", "head": "int8", ...}: classes that are packed; others stay as stored, but
-// for the tensors that are named as lying on a lattice.
+// for the tensors that are named as lying on a lattice. per_layer_table: "disk" or "memory".
 WeightFormats to_formats(const std::map<std::string, std::string>& formats,
+                         const std::string& per_layer_table,
                          const std::vector<std::string>& lattices);
 
 TensorClass to_packed_class(const std::string& name);

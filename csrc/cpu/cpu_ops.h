@@ -31,6 +31,10 @@ class CpuOps final : public Ops {
 
   std::string tier() const override { return kernels_.tier; }
   void reserve(int64_t tokens, int64_t cols) override;
+  int64_t reserved_bytes() const override {
+    return static_cast<int64_t>(codes_.capacity() + sizeof(float) * scales_.capacity() +
+                                sizeof(int32_t) * sums_.capacity());
+  }
 
  private:
   void compute_embed(const EmbedArgs& args) override;

@@ -21,9 +21,12 @@ ModelPlan checked(ModelPlan plan, const EngineOptions& options) {
 }
 
 std::unique_ptr<RowSource> row_source(const std::shared_ptr<const Checkpoint>& checkpoint,
-                                      const TensorEntry* table) {
-  if (table == nullptr) return nullptr;
-  return std::make_unique<RowSource>(checkpoint, *table);
+                                      const PerLayerTable& table, const EngineOptions& options) {
+  if (table.entry == nullptr) return nullptr;
+  if (table.rows != nullptr) {
+    return std::make_unique<RowSource>(table.layout, table.rows, options.threads, options.max_rows);
+  }
+  return std::make_unique<RowSource>(checkpoint, *table.entry, options.threads, options.max_rows);
 }
 
 void require(bool is_true, const std::string& message) {
@@ -66,7 +69,7 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
       checkpoint_(std::move(checkpoint)),
       ops_(make_ops("cpu", options.threads)),
       loaded_(checkpoint_, plan_, options.weights, options.threads, options.packed, progress),
-      per_layer_rows_(row_source(checkpoint_, loaded_.per_layer_table())),
+      per_layer_rows_(row_source(checkpoint_, loaded_.per_layer_table(), options)),
       cache_(plan_, options.kv, options.global_pages, options.sliding_pages),
       decoder_(plan_, loaded_.weights(), per_layer_rows_.get(), *ops_, options.max_rows),
       head_arena_(head_bytes(plan_.vocab)),
@@ -80,8 +83,7 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
 }
 
 int64_t Engine::scratch_bytes() const {
-  const Dtype stored = per_layer_rows_ == nullptr ? Dtype::kF32 : per_layer_rows_->dtype();
-  return step_bytes(plan_, loaded_.is_any_packed(), options_.max_rows, stored);
+  return decoder_.scratch_bytes() + head_arena_.bytes() + ops_->reserved_bytes();
 }
 
 void Engine::check(const Batch& batch) const {

@@ -46,7 +46,8 @@ class Engine {
   // What packed matrices multiply with, for `info`.
   std::string activations() const { return describe_granules(); }
   int threads() const { return options_.threads; }
-  int64_t weight_bytes() const { return loaded_.arena_bytes(); }
+  // As allocated: memory_plan.h says the same before.
+  int64_t weight_bytes() const { return loaded_.bytes(); }
   const Int4Blocks& int4_blocks() const { return loaded_.int4_blocks(); }
   int64_t mapped_bytes() const { return loaded_.mapped_bytes(); }
   int64_t kv_bytes() const { return cache_.bytes(); }

@@ -227,7 +227,7 @@ LoadedWeights::LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const
     progress(done, total);
     done += bound.entry->end - bound.entry->begin;
     if (bound.tensor_class == TensorClass::kPerLayerTable) {
-      per_layer_table_ = bound.entry;
+      load_table(bound, formats, threads);
     } else if (bound.vector != nullptr) {
       load_vector(bound, plan.norm_offset);
     } else {
@@ -235,6 +235,28 @@ LoadedWeights::LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const
     }
   }
   progress(total, total);
+}
+
+// Rounded rows are part of the arena, so that a packed file holds them. Rows as stored are not:
+// they stand in the checkpoint already.
+void LoadedWeights::load_table(const BoundTensor& bound, const WeightFormats& formats,
+                               int threads) {
+  const RowLayout layout = table_layout(*checkpoint_, bound, formats);
+  const int64_t bytes = bound.shape[0] * layout.row_bytes();
+  per_layer_table_ = {.entry = bound.entry, .layout = layout, .rows = nullptr};
+  std::span<std::byte> rows;
+  if (layout.format != nullptr) {
+    rows = {arena_.take(Dtype::kU8, {bytes}).as<std::byte>(), static_cast<size_t>(bytes)};
+  } else if (formats.is_table_in_memory) {
+    table_ = Buffer(bytes, true);
+    rows = {table_.data(), static_cast<size_t>(bytes)};
+  } else {
+    return;
+  }
+  per_layer_table_.rows = rows.data();
+  if (layout.format == nullptr || is_computed_) {
+    load_rows(*checkpoint_, *bound.entry, layout, rows, threads);
+  }
 }
 
 void LoadedWeights::load_vector(const BoundTensor& bound, float norm_offset) {

@@ -12,6 +12,13 @@
 
 namespace cabochon {
 
+// The rows that are looked up for each token, where they are.
+struct PerLayerTable {
+  const TensorEntry* entry = nullptr;  // null: the model has none
+  RowLayout layout;
+  const std::byte* rows = nullptr;  // null: in the file, as stored
+};
+
 // Weights of a model: matrices point into the checkpoint's mapping; vectors, packed matrices and
 // what had to be converted stand in an arena of its own. Neither copied nor moved: bound tensors
 // point into it.
@@ -27,14 +34,16 @@ class LoadedWeights {
   LoadedWeights& operator=(const LoadedWeights&) = delete;
 
   const ModelWeights& weights() const { return weights_; }
-  const TensorEntry* per_layer_table() const { return per_layer_table_; }  // null without one
-  int64_t arena_bytes() const { return arena_.bytes(); }
+  const PerLayerTable& per_layer_table() const { return per_layer_table_; }
+  // Anonymous: the arena, and a per-layer table as stored that is kept in memory beside it.
+  int64_t bytes() const { return arena_.bytes() + table_.bytes(); }
   std::span<const std::byte> arena() const { return arena_.contents(); }
   int64_t mapped_bytes() const { return mapped_bytes_; }
   const Int4Blocks& int4_blocks() const { return *blocks_; }
   bool is_any_packed() const { return is_any_packed_; }
 
  private:
+  void load_table(const BoundTensor& bound, const WeightFormats& formats, int threads);
   void load_vector(const BoundTensor& bound, float norm_offset);
   void load_matrix(const BoundTensor& bound, const WeightFormats& formats, int threads);
   void pack_matrix(const BoundTensor& bound, const Format& format, bool is_lattice_required,
@@ -46,7 +55,8 @@ class LoadedWeights {
   Int4Blocks* blocks_ = nullptr;  // in the arena, first
   bool is_any_packed_ = false;
   bool is_computed_ = true;  // false: the arena comes from a packed file
-  const TensorEntry* per_layer_table_ = nullptr;
+  PerLayerTable per_layer_table_;
+  Buffer table_;
   int64_t mapped_bytes_ = 0;
 };
 

@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "engine/kv_cache.h"
+#include "engine/sampler.h"
 #include "model/scratch.h"
 #include "ops/args.h"
 #include "weights/pack.h"
-#include "weights/row_source.h"
 
 namespace cabochon {
 
@@ -29,9 +29,22 @@ bool is_lattice_required(const BoundTensor& bound, const WeightFormats& formats)
          formats.classes[static_cast<size_t>(bound.tensor_class)] != &kInt4Format;
 }
 
+RowLayout table_layout(const Checkpoint& checkpoint, const BoundTensor& bound,
+                       const WeightFormats& formats) {
+  const int64_t columns = bound.shape.back();
+  const Format* format = formats.classes[static_cast<size_t>(TensorClass::kPerLayerTable)];
+  return {.stored = checkpoint.view(*bound.entry).dtype,
+          .format = columns % 32 == 0 ? format : nullptr,
+          .columns = columns};
+}
+
 int64_t arena_bytes(const Checkpoint& checkpoint, const BoundTensor& bound,
                     const WeightFormats& formats) {
-  if (bound.tensor_class == TensorClass::kPerLayerTable) return 0;
+  if (bound.tensor_class == TensorClass::kPerLayerTable) {
+    const RowLayout layout = table_layout(checkpoint, bound, formats);
+    if (layout.format == nullptr) return 0;
+    return Arena::padded_bytes(Dtype::kU8, bound.shape[0] * layout.row_bytes());
+  }
   if (bound.vector != nullptr) return Arena::padded_bytes(Dtype::kF32, bound.shape.elements());
   const int64_t count = bound.shape.rank() == 3 ? bound.shape[0] : 1;
   if (const Format* format = packed_format(bound, formats)) {
@@ -124,9 +137,15 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
     const bool is_embedding = bound.tensor_class == TensorClass::kEmbedding;
     const bool is_table = bound.tensor_class == TensorClass::kPerLayerTable;
     if (bound.tensor_class == TensorClass::kHead && packed == nullptr) continue;  // the embedding
-    const int64_t taken = arena_bytes(checkpoint, bound, formats);
+    int64_t taken = arena_bytes(checkpoint, bound, formats);
+    out.packed_bytes += taken;
     const Dtype stored = checkpoint.view(*bound.entry).dtype;
-    if (is_table) table = RowSource::handed_out(stored);
+    if (is_table) {
+      const RowLayout layout = table_layout(checkpoint, bound, formats);
+      table = layout.decoded();
+      packed = layout.format;
+      if (taken == 0 && formats.is_table_in_memory) taken = bound.shape[0] * layout.row_bytes();
+    }
     const int64_t count = bound.shape.rank() == 3 ? bound.shape[0] : 1;
     const int64_t parameters =
         bound.matrix != nullptr ? count * bound.rows * bound.shape.back() : bound.shape.elements();

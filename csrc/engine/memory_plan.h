@@ -10,6 +10,7 @@
 #include "model/plan.h"
 #include "model/tensors.h"
 #include "weights/checkpoint.h"
+#include "weights/row_table.h"
 
 namespace cabochon {
 
@@ -21,9 +22,10 @@ struct MemoryRow {
 struct MemoryPlan {
   std::vector<MemoryRow> rows;  // weights by class, format and place
   int64_t weight_bytes = 0;     // anonymous: vectors, packed matrices, those not usable as stored
+  int64_t packed_bytes = 0;     // of those, what a packed file holds: not a table kept as stored
   int64_t mapped_bytes = 0;     // matrices used where they are: read for every token
-  int64_t disk_bytes = 0;       // looked up or read by row: the per-layer table, an embedding whose
-                                // head is packed
+  int64_t disk_bytes = 0;       // looked up or read by row: a per-layer table in its file, an
+                                // embedding whose head is packed
   int64_t kv_bytes_per_token = 0, kv_bytes_per_sequence = 0;
   int64_t scratch_bytes = 0;
   int64_t global_pages_per_sequence = 0, sliding_pages_per_sequence = 0;
@@ -35,6 +37,8 @@ struct WeightFormats {
   // Names of bf16 tensors that are on a lattice of int4, and so of int4 whatever their class says
   // (engine/find_lattices.h).
   std::set<std::string, std::less<>> lattices;
+  // Where the per-layer table stands; one that is rounded is in memory.
+  bool is_table_in_memory = false;
 };
 
 // True for a matrix that is computed where it lies: bf16 or float32, aligned to its element.
@@ -58,6 +62,11 @@ struct Int4Blocks {
 // Bytes that all bound tensors take in the weights' arena, the counts of blocks included.
 int64_t arena_bytes(const Checkpoint& checkpoint, const std::vector<BoundTensor>& all,
                     const WeightFormats& formats);
+
+// How rows of the per-layer table are kept: rounded where its format asks for it and its columns
+// are a multiple of 32.
+RowLayout table_layout(const Checkpoint& checkpoint, const BoundTensor& bound,
+                       const WeightFormats& formats);
 
 // Bytes that a bound tensor takes in the weights' arena; 0 for one used as stored or read by row,
 // and for a head that is the embedding itself.

@@ -75,7 +75,12 @@ void Decoder::make_per_layer_inputs(const DecoderStep& step) {
   const int64_t hidden = plan_.hidden, all = plan_.per_layer_width();
   const int width = plan_.layers[0].per_layer_input;
   const int64_t early = scratch_.early.shape[1];
-  per_layer_rows_->gather(step.tokens, scratch_.stored.as<std::byte>(), step.failures);
+  // Rows that nobody wants end before the layers that only wanted ones reach.
+  per_layer_rows_->gather({.ids = step.tokens,
+                           .whole = step.wanted,
+                           .front = early,
+                           .out = scratch_.stored.as<std::byte>(),
+                           .failures = step.failures});
 
   const auto compute = [&](const Tensor& out, const Tensor& x, int64_t begin) {
     const int64_t tokens = out.shape[0], columns = out.shape[1];

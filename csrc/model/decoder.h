@@ -39,6 +39,8 @@ class Decoder {
   // may throw to end the step: no later step sees it.
   Tensor forward(const DecoderStep& step, const std::function<void()>& after_layer);
 
+  int64_t scratch_bytes() const { return scratch_.bytes(); }
+
  private:
   // The rows that a layer computes: all of the step, or those that are wanted.
   struct Rows {

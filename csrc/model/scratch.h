@@ -14,6 +14,8 @@ struct Scratch {
   // What the constructor would take, in bytes.
   static int64_t bytes(const ModelPlan& plan, int64_t rows, Dtype stored_dtype);
 
+  int64_t bytes() const { return arena_.bytes(); }
+
   Tensor residual;   // [rows, hidden]
   Tensor normed;     // [rows, hidden]
   Tensor branch;     // [rows, hidden]: what attention, the MLP or experts give

@@ -24,6 +24,7 @@ class Ops {
 
   // Makes room for rounding an x of up to this size to int8, so that a step allocates nothing.
   virtual void reserve(int64_t tokens, int64_t cols) = 0;
+  virtual int64_t reserved_bytes() const = 0;
 
   // rows
   void embed(const EmbedArgs& args);        // out = table[ids] * scale

@@ -1,4 +1,4 @@
-// Rows of a table too big to keep: the per-layer embeddings of E2B and E4B.
+// Rows of a table too big to compute with: the per-layer embeddings of E2B and E4B.
 #pragma once
 
 #include <cstddef>
@@ -6,34 +6,49 @@
 #include <span>
 #include <vector>
 
-#include "weights/checkpoint.h"
+#include "weights/row_table.h"
 
 namespace cabochon {
 
-// Copies rows of a [vocab, width] table out of its file, one read a row; equal ids of a call are
-// read once. bf16 and float32 stay as stored, float16 is widened. Used by one thread at a time.
+struct GatherArgs {
+  std::span<const int32_t> ids;    // in [0, rows of the table): checked by the caller
+  std::span<const int32_t> whole;  // ascending indices into ids: rows that are wanted whole;
+  int64_t front;                   // of the others the first `front` columns
+  std::byte* out;                  // [ids, columns] of dtype(); what nobody wants is left as it is
+  std::span<uint8_t> failures;     // [ids]
+};
+
+// Copies rows out of a file, one read a row, or out of memory; who asks cannot tell which. Equal
+// ids of a call are read once, and many are read by several threads. Allocates nothing in a call of
+// up to `most_ids`. Used by one thread at a time.
 class RowSource {
  public:
-  // The type in which rows of a table stored as `stored` are handed out.
-  static Dtype handed_out(Dtype stored) { return stored == Dtype::kF16 ? Dtype::kF32 : stored; }
+  // Rows as they are stored in the file of a checkpoint.
+  RowSource(std::shared_ptr<const Checkpoint> checkpoint, const TensorEntry& table, int threads,
+            int64_t most_ids);
 
-  RowSource(std::shared_ptr<const Checkpoint> checkpoint, const TensorEntry& table);
+  // Rows in memory, which must outlive the source.
+  RowSource(const RowLayout& layout, const std::byte* rows, int threads, int64_t most_ids);
 
-  Dtype dtype() const { return dtype_; }  // of the rows that are handed out
+  Dtype dtype() const { return layout_.decoded(); }  // of the rows that are handed out
 
-  // out is [ids, width]. Ids are in [0, vocab): checked by the caller. Where a row cannot be read,
-  // failures[i] is set and the row holds anything: one unreadable row ends its own sequence.
-  void gather(std::span<const int32_t> ids, std::byte* out, std::span<uint8_t> failures);
+  // Where a row cannot be read, failures[i] is set and the row holds anything: one unreadable row
+  // ends its own sequence.
+  void gather(const GatherArgs& args);
 
  private:
-  bool read_row(int64_t id, std::byte* out);
+  // False where the row cannot be read.
+  bool fetch(int thread, int32_t id, int64_t columns, std::byte* out) noexcept;
 
-  std::shared_ptr<const Checkpoint> checkpoint_;
-  const TensorEntry* table_;
-  Dtype dtype_;
-  int64_t file_row_bytes_, row_bytes_;
-  std::vector<std::byte> halves_;  // one float16 row on its way to float32
-  std::vector<int32_t> order_;     // rows of a call sorted by id; kept, so a step allocates nothing
+  RowLayout layout_;
+  std::shared_ptr<const Checkpoint> checkpoint_;  // null where rows are in memory
+  const TensorEntry* table_ = nullptr;
+  const std::byte* rows_ = nullptr;  // null where they are in the file
+  int threads_;
+  std::vector<std::byte> raw_;  // [threads, row]: a row on its way to float32
+  // Of a call: ids in order, where each distinct one begins, and who wants a whole row.
+  std::vector<int32_t> order_, groups_;
+  std::vector<uint8_t> is_whole_;
 };
 
 }  // namespace cabochon

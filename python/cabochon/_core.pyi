@@ -45,8 +45,9 @@ class MemoryPlan:
     kv_bytes_per_sequence: int
     scratch_bytes: int
     weight_bytes: int  # anonymous: what is copied or widened at load
+    packed_bytes: int  # of those, what write_packed writes
     mapped_bytes: int  # read from the mapping for every token
-    disk_bytes: int  # per-layer table, read by row
+    disk_bytes: int  # looked up by row: a per-layer table in its file, an embedding
     global_pages_per_sequence: int
     sliding_pages_per_sequence: int
 
@@ -59,6 +60,7 @@ def memory_plan(
     kv: str,
     context: int,
     max_rows: int,
+    per_layer_table: str = "disk",  # or "memory"; a rounded one is in memory
     lattices: Sequence[str] = (),
 ) -> MemoryPlan: ...
 def find_lattices(checkpoint: Checkpoint, plan: Any, classes: Collection[str]) -> list[str]:
@@ -103,6 +105,7 @@ class Engine:
         max_rows: int,
         global_pages: int,
         sliding_pages: int,
+        per_layer_table: str = "disk",
         packed: str | None = None,  # a file of write_packed, read in place of rounding
         packed_key: bytes = b"",  # its key, 32 bytes
         progress: Callable[[int, int], None] | None = None,

@@ -70,7 +70,9 @@ def load(
         max_sequences: computed together at most, 1 to 4,096. Where fewer full-length ones fit,
             fewer run and the others wait: same results, slower.
         threads: None: CABOCHON_THREADS, else the physical cores that this process may use.
-        per_layer_embeddings: "auto" or "disk": the table of E2B and E4B is read by row.
+        per_layer_embeddings: where the table of E2B and E4B stands. "disk": one row a token is
+            read from the checkpoint's file. "memory": in anonymous memory. "auto": on disk, in
+            memory where weights= rounds it. Other models have none.
         adapter, drafter: to come.
         revision: branch, tag or commit of a hub id.
         memory_limit: bytes, or text such as "6GiB"; None: what is free.
@@ -131,6 +133,7 @@ def _build(
                 max_rows=planned.max_rows,
                 global_pages=global_pages,
                 sliding_pages=sliding_pages,
+                per_layer_table=options.per_layer_table,
                 packed=packed,
                 packed_key=cache.key if cache and packed else b"",
                 progress=bar.update,
@@ -141,7 +144,7 @@ def _build(
     if engine is None:
         engine = make_engine(None)
         if cache is not None:
-            cache.store(engine, memory.weight_bytes)
+            cache.store(engine, memory.packed_bytes)
     scheduler = Scheduler(
         max_rows=planned.max_rows,
         max_sequences=planned.sequences,

@@ -330,8 +330,14 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
         given["per_layer_embeddings"],
         ("auto", "disk", "memory", "device"),
     )
-    if tables in ("memory", "device"):
-        raise Unsupported(f"load: per_layer_embeddings={tables!r} is to come; 'disk' is there")
+    if tables == "device":
+        raise Unsupported("load: per_layer_embeddings='device' is to come; 'memory' is there")
+    is_rounded = "per_layer_table" in formats
+    if tables == "disk" and is_rounded:
+        raise Unsupported(
+            "load: per_layer_embeddings='disk' of a rounded per_layer_table is to come; 'memory' "
+            "is there"
+        )
     if one_of("arithmetic", given["arithmetic"], ("exact", "fast")) == "fast":
         raise Unsupported("load: arithmetic='fast' is to come; 'exact' is there")
     for name in ("adapter", "drafter"):
@@ -345,7 +351,7 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
         given=dict(given),
         weights=given["weights"] if isinstance(given["weights"], str) else "mixed",
         formats=formats,
-        per_layer_table="disk" if tables == "auto" else tables,
+        per_layer_table="memory" if is_rounded or tables == "memory" else "disk",
         exact_classes=policy.exact_classes(given["weights"]),
         kv="bf16" if kv == "auto" else kv,
         context=context

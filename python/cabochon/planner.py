@@ -124,6 +124,7 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
             kv=options.kv,
             context=tokens,
             max_rows=max_rows,
+            per_layer_table=options.per_layer_table,
             lattices=lattices(options.exact_classes),
         )
 

@@ -28,8 +28,14 @@ POLICIES: dict[str, dict[str, str]] = {
     },
 }
 
-_CHOICES = ("attention", "mlp", "experts", "head")  # of a mapping, beside "default"
-_TO_COME = ("per_layer_table", "vision", "audio")
+_CHOICES = (  # of a mapping, beside "default"
+    "attention",
+    "mlp",
+    "experts",
+    "head",
+    "per_layer_table",
+)
+_TO_COME = ("vision", "audio")
 _FORMATS = ("bf16", "int8", "int4")
 _NOT_EXACT = ("bf16", "int8")  # what is asked for is another format than that of the codes
 

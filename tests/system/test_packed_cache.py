@@ -220,3 +220,24 @@ def test_another_key_is_refused_by_the_reader(folder, tmp_path):
                 global_pages=1, sliding_pages=4, packed=str(tmp_path / "packed"),
                 packed_key=b"x" * 32,
             )  # fmt: skip
+
+
+def test_a_rounded_table_is_part_of_the_file_and_one_in_memory_as_stored_is_not(folder, cache):
+    def load(table: str, place: str = "auto") -> np.ndarray:
+        weights = {"default": "int4", "per_layer_table": table}
+        with cabochon.load(folder, weights=weights, per_layer_embeddings=place) as model:
+            return model.logits(IDS)
+
+    first = load("int8")
+    (file,) = files(cache)
+    size = file.stat().st_size
+    np.testing.assert_array_equal(load("int8"), first)
+    assert files(cache) == [file]
+
+    stored = load("bf16")
+    (other,) = set(files(cache)) - {file}
+    # 264 rows of 192 columns: a block of 128 and one of 64, a scale of 2 bytes each; padded to 64.
+    assert size - other.stat().st_size == 264 * (192 + 2 * 2) + 32
+    np.testing.assert_array_equal(load("bf16", "memory"), stored)
+    assert set(files(cache)) == {file, other}
+    assert (stored != first).any()

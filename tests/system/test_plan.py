@@ -119,6 +119,42 @@ def test_a_plan_is_what_load_makes_of_the_same_options(demo_folder: Path) -> Non
     assert sum(allocated.values()) == planned.device_bytes
 
 
+def shrunk(config: dict[str, Any]) -> dict[str, Any]:
+    """The same model with 7 layers, an eighth of the width and 2,048 tokens; heads, windows, rings
+    and the shares of layers are its own."""
+    text = dict(config["text_config"])
+    kinds = [*text["layer_types"][:6], "full_attention"]
+    text |= {"num_hidden_layers": 7, "layer_types": kinds, "vocab_size": 2048}
+    text |= {"hidden_size": text["hidden_size"] // 8}
+    text |= {"intermediate_size": text["intermediate_size"] // 8}
+    if text.get("hidden_size_per_layer_input"):
+        text |= {"num_kv_shared_layers": 1, "vocab_size_per_layer_input": 2048}
+    if text.get("enable_moe_block"):
+        text |= {"num_experts": 16}
+    return config | {"text_config": text}
+
+
+@pytest.mark.parametrize("context", [500, 8192, 131_072])
+@pytest.mark.parametrize("weights", ["bf16", "int8", "int4"])
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_model_allocates_is_what_was_planned(
+    tmp_path: Path, name: str, weights: str, context: int
+) -> None:
+    config = json.loads((CONFIGS / f"{name}.json").read_text())
+    folder = write_headers(tmp_path / "model", shrunk(config))
+    options: dict[str, Any] = {"weights": weights, "context": context, "max_sequences": 2}
+
+    plan = cabochon.plan(folder, **options)
+    with cabochon.load(folder, **options) as model:
+        measured = model.plan.measured
+
+    assert plan.sequences_that_fit >= 2
+    assert measured["kv"] == plan.kv_bytes > 0
+    assert measured["scratch"] == plan.scratch_bytes
+    assert measured["mapped"] == plan.mapped_bytes
+    assert measured["weights"] == plan.host_bytes - plan.kv_bytes - plan.scratch_bytes
+
+
 def test_plan_takes_the_options_of_load_with_their_defaults() -> None:
     ours = inspect.signature(cabochon.plan).parameters
     theirs = inspect.signature(cabochon.load).parameters

@@ -166,14 +166,45 @@ def test_an_unknown_keyword_is_answered_with_the_right_one(word: str, advice: st
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("weights", {"per_layer_table": "int8"}), ("device", "cuda"),
-        ("device", "cuda:1"), ("per_layer_embeddings", "memory"), ("arithmetic", "fast"),
+        ("weights", {"vision": "int8"}), ("device", "cuda"),
+        ("device", "cuda:1"), ("per_layer_embeddings", "device"), ("arithmetic", "fast"),
         ("adapter", "folder"), ("drafter", "auto"),
     ],
 )  # fmt: skip
 def test_formats_and_devices_that_are_to_come_say_so(name: str, value: Any) -> None:
     with pytest.raises(Unsupported, match=r"to come|is there"):
         load(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("weights", "asked", "place"),
+    [
+        ("auto", "auto", "disk"), ("int4", "disk", "disk"), ("int4", "memory", "memory"),
+        ({"per_layer_table": "int8"}, "auto", "memory"),
+        ({"per_layer_table": "int8"}, "memory", "memory"),
+        ({"per_layer_table": "bf16"}, "auto", "disk"),
+    ],
+)  # fmt: skip
+def test_the_per_layer_table_stays_on_disk_unless_it_is_rounded_or_asked_into_memory(
+    weights: Any, asked: str, place: str
+) -> None:
+    assert load(weights=weights, per_layer_embeddings=asked).per_layer_table == place
+
+
+def test_a_rounded_per_layer_table_on_disk_is_to_come() -> None:
+    with pytest.raises(Unsupported, match=r"'disk' of a rounded per_layer_table is to come"):
+        load(weights={"per_layer_table": "int4"}, per_layer_embeddings="disk")
+
+
+def test_changed_options_are_checked_like_the_first() -> None:
+    given = load(weights="int4", context=77)
+
+    changed = given.changed(kv="f32")
+
+    assert (changed.kv, changed.context, changed.weights) == ("f32", 77, "int4")
+    assert given.changed() == given
+    with pytest.raises(InvalidArgument, match="kv is 'fp8'"):
+        given.changed(kv="fp8")
 
 
 @pytest.mark.parametrize(

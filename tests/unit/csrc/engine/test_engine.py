@@ -44,8 +44,10 @@ class Bench:
     """An engine over one checkpoint, with pages for several sequences."""
 
     def __init__(
-        self, folder, *, kv="bf16", threads=1, max_rows=128, sequences=4, context=256, formats=None
-    ):
+        self, folder, *, kv="bf16", threads=1, max_rows=128, sequences=4, context=256,
+        formats=None, table=None,
+    ):  # fmt: skip
+        table = table or ("memory" if "per_layer_table" in (formats or {}) else "disk")
         config = read_config(read_json(folder / "config.json"))
         shards = read_shards(folder)
         checkpoint = _core.Checkpoint([str(p) for p in shards.paths], list(shards.entries))
@@ -56,6 +58,7 @@ class Bench:
             kv=kv,
             context=context,
             max_rows=max_rows,
+            per_layer_table=table,
         )
         self.vocab = config.plan.vocab
         self.global_count = self.memory.global_pages_per_sequence
@@ -69,6 +72,7 @@ class Bench:
             max_rows=max_rows,
             global_pages=sequences * self.global_count,
             sliding_pages=sequences * self.ring,
+            per_layer_table=table,
         )
 
     def pages(self, sequence, shuffle=None):
@@ -119,12 +123,20 @@ def folder(request, tiny_checkpoint):
 # What policy.py asks for; tiny models have both matrices that can be packed and some that cannot.
 INT8 = dict.fromkeys(["attention", "mlp", "experts", "head", "per_layer"], "int8")
 INT4 = INT8 | dict.fromkeys(["attention", "mlp", "experts"], "int4")
+TABLE = {"per_layer_table": "int8"}
 
 
 @pytest.mark.parametrize(
     ("kv", "formats"),
-    [("f32", {}), ("bf16", {}), ("int8", {}), ("bf16", INT8), ("int8", INT4)],
-    ids=["f32 cache", "bf16 cache", "int8 cache", "int8", "int4 and int8 cache"],
+    [
+        ("f32", {}),
+        ("bf16", {}),
+        ("int8", {}),
+        ("bf16", INT8),
+        ("int8", INT4),
+        ("f32", INT4 | TABLE),
+    ],
+    ids=["f32 cache", "bf16 cache", "int8 cache", "int8", "int4 and int8 cache", "int8 table"],
 )
 def test_logits_are_the_same_bits_for_every_chunking_batch_thread_count_and_page(
     folder, kv, formats
@@ -427,9 +439,13 @@ def test_logits_that_are_not_finite_are_a_status_of_their_own_sequence(tmp_path)
 
 
 @pytest.mark.parametrize("kv", ["f32", "bf16", "int8"])
+@pytest.mark.parametrize("table", ["disk", "memory", "int8", "int4"])
 @pytest.mark.parametrize("formats", [{}, INT8, INT4], ids=["stored", "int8", "int4"])
-def test_planned_bytes_are_the_bytes_that_are_allocated(folder, formats, kv):
-    bench = Bench(folder, sequences=1, formats=formats, kv=kv)
+def test_planned_bytes_are_the_bytes_that_are_allocated(folder, formats, table, kv):
+    rounded = {"per_layer_table": table} if table.startswith("int") else {}
+    bench = Bench(
+        folder, sequences=1, formats=formats | rounded, table=None if rounded else table, kv=kv
+    )
 
     bytes_ = bench.engine.memory()
 
@@ -437,6 +453,51 @@ def test_planned_bytes_are_the_bytes_that_are_allocated(folder, formats, kv):
     assert bytes_["mapped"] == bench.memory.mapped_bytes
     assert bytes_["scratch"] == bench.memory.scratch_bytes
     assert bytes_["kv"] == bench.memory.kv_bytes_per_sequence
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f16", "f32"])
+def test_a_table_in_memory_gives_the_bits_of_one_on_disk(tmp_path, dtype):
+    folder = tiny.write(tmp_path, "e_type", dtype=dtype)
+    disk, memory = Bench(folder), Bench(folder, table="memory", threads=2)
+    ids = prompt(10, 60, disk.vocab)
+
+    for wanted in ("all", "last"):
+        expected = disk.step([(0, ids, 0)], wanted=wanted).logits
+        actual = memory.step([(0, ids, 0)], wanted=wanted).logits
+        np.testing.assert_array_equal(bits(actual), bits(expected))
+    rows = [row for row in memory.memory.rows if row[0] == "per_layer_table"]
+    size = {"bf16": 2, "f16": 2, "f32": 4}[dtype]
+    assert [(row[3], row[4]) for row in rows] == [(264 * 12 * 16 * size, "anonymous")]
+    assert memory.engine.memory()["weights"] - disk.engine.memory()["weights"] == rows[0][3]
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_a_rounded_table_gives_the_bits_of_a_checkpoint_that_holds_its_values(tmp_path, kind):
+    config = tiny.MODELS["e_type"].config
+    tensors = tiny.make_tensors(config, seed=13, dtype="f32")
+    name = next(n for n in tensors if n.endswith("embed_tokens_per_layer.weight"))
+    bench = Bench(
+        tiny.write_files(tmp_path / "a", config, tensors),
+        formats={"per_layer_table": kind},
+    )  # fmt: skip
+    codes, scales = _core.testing.quantize(kind, tensors[name])
+    values = _core.testing.dequantize(kind, codes, scales)
+    assert np.abs(values - tensors[name]).max() > 0
+    plain = Bench(tiny.write_files(tmp_path / "b", config, tensors | {name: values}))
+    ids = prompt(11, 60, plain.vocab)
+
+    for wanted in ("all", "last"):
+        expected = plain.step([(0, ids, 0)], wanted=wanted).logits
+        actual = bench.step([(0, ids, 0)], wanted=wanted).logits
+        np.testing.assert_array_equal(bits(actual), bits(expected))
+
+
+def test_a_table_whose_rows_are_no_multiple_of_32_long_stays_as_stored(tiny_checkpoint):
+    bench = Bench(tiny_checkpoint("e_type_4to1"), formats={"per_layer_table": "int8"})
+
+    rows = [row for row in bench.memory.rows if row[0] == "per_layer_table"]
+    assert [(row[1], row[4]) for row in rows] == [("bf16", "anonymous")]
+    assert bench.step([(0, [3, 4], 0)]).logits.any()
 
 
 def test_ctrl_c_ends_a_step_early_and_the_next_one_gives_the_same_bits(tmp_path):
