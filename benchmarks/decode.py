@@ -62,7 +62,7 @@ def streamed_bytes(model: cabochon.Model, config: ModelConfig) -> float:
         if row.name == "experts":
             layer = config.plan.layers[0]
             total += row.bytes * layer.experts_per_token / layer.experts
-        elif row.place != "disk":
+        elif row.place != "disk" and row.name != "per_layer_table":
             total += row.bytes
     return total
 
