@@ -63,6 +63,8 @@ def test_info_prints_the_layers_and_the_plan(demo_folder: Path) -> None:
     assert table.returncode == 0
     assert "sliding" in table.stdout
     assert "KV cache" in table.stdout
+    assert "attention bf16" in table.stdout  # what each class became
+    assert "allocated" in table.stdout
     assert len(parsed["layers"]) > 1
     assert parsed["plan"]["fits"] is True
 

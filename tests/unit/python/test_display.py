@@ -105,6 +105,19 @@ def test_a_plan_is_a_table_with_its_sum() -> None:
     assert "1.0 GiB anonymous and 2.0 GiB mapped; 8.0 GiB is available: fits" in lines[-1]
 
 
+def test_a_loaded_plan_shows_allocated_bytes_beside_planned_ones_part_by_part() -> None:
+    from dataclasses import replace
+
+    measured = {"weights": 2**28, "mapped": 2**31, "kv": 2**29, "scratch": 2**20}
+
+    lines = replace(plan(), measured=measured).table().splitlines()
+
+    assert lines[-5].split() == ["part", "planned", "allocated"]
+    # 1 GiB anonymous, less 0.5 GiB of KV and 1 MiB of scratch.
+    assert lines[-4].split() == ["weights", "0.5", "GiB", "0.2", "GiB"]
+    assert lines[-1].split() == ["scratch", "1.0", "MiB", "1.0", "MiB"]
+
+
 def test_html_tables_escape_their_cells() -> None:
     found = plan()._repr_html_()
 
