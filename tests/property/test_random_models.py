@@ -167,7 +167,7 @@ def test_logits_are_the_same_bits_however_they_are_computed(kind: str, data: st.
     shape = data.draw(shapes(kind), "shape")
     dtype = data.draw(st.sampled_from(["bf16", "bf16", "f32"]), "dtype")
     weights = data.draw(st.sampled_from(["auto", "int8", "int4"]), "weights")
-    kv = data.draw(st.sampled_from(["f32", "bf16"]), "kv")
+    kv = data.draw(st.sampled_from(["f32", "bf16", "int8"]), "kv")
     count = data.draw(st.integers(2, 80), "tokens")
     ids = ids_of(shape, count)
     options: dict[str, Any] = {"weights": weights, "kv": kv, "context": 128}
