@@ -1,12 +1,13 @@
 """What does each format cost on the real Gemma 3 270M, and what do llama.cpp's cost?
 
     python benchmarks/real_weights.py
-    python benchmarks/quality.py [FOLDER] [--classes] [--save]
+    python benchmarks/quality.py [FOLDER] [--text FILE] [--classes] [--save]
 
-At every 8th position of page.txt: the mean Kullback-Leibler divergence (nats) from bf16 weights
-with an exact cache, the share of positions whose most likely token differs ("flips"), and the
-perplexity. The error beside a mean is its standard error over positions. All rows see the same
-positions, so that a difference of two rows is surer than either.
+At every 8th position of page.txt, or of another text (second_page.txt has lists and code): the mean
+Kullback-Leibler divergence (nats) from bf16 weights with an exact cache, the share of positions
+whose most likely token differs ("flips"), and the perplexity. The error beside a mean is its
+standard error over positions. All rows see the same positions, so that a difference of two rows is
+surer than either.
 
 llama.cpp reads files of the same bf16 weights, quantised by the package gguf. Its bf16 row shows
 what two engines differ by that quantise nothing. Where weights are integers both engines quantise
@@ -39,6 +40,8 @@ CABOCHON = (
     {"weights": "bf16", "kv": "int8"},
     {"weights": "int8", "kv": "f32"},
     {"weights": "int8", "kv": "int8"},
+    {"weights": "int4-absmax", "kv": "f32"},
+    {"weights": "int4-searched", "kv": "f32"},
     {"weights": "int4", "kv": "f32"},
     {"weights": "int4", "kv": "int8"},
 )
@@ -61,12 +64,12 @@ class Page:
     positions: list[int]
 
     @classmethod
-    def of(cls, folder: Path) -> Page:
+    def of(cls, folder: Path, text: Path, stride: int) -> Page:
         tokenizer = Tokenizer.from_folder(folder)
         if tokenizer.bos_id is None:
             raise ValueError(f"{folder}: the tokenizer has no BOS")
-        ids = [tokenizer.bos_id, *tokenizer.encode(PAGE.read_text(encoding="utf-8"))]
-        return cls(ids=ids, positions=list(range(0, len(ids) - 1, STRIDE)))
+        ids = [tokenizer.bos_id, *tokenizer.encode(text.read_text(encoding="utf-8"))]
+        return cls(ids=ids, positions=list(range(0, len(ids) - 1, stride)))
 
     @property
     def targets(self) -> list[int]:
@@ -116,7 +119,7 @@ def publish(
 ) -> None:
     record = facts | {"case": "quality", "engine": engine, "row": name, "unit": "nats"} | found
     line = (
-        f"quality {facts['model']} | {engine:9} {name:46} | "
+        f"quality {facts['model']} {facts['text']} | {engine:9} {name:46} | "
         f"KL {found['kl']:.5f} +- {found['kl_error']:.5f} | flips {found['flips']:6.1%} | "
         f"perplexity {found['perplexity']:.3f}"
     )
@@ -126,6 +129,8 @@ def publish(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?", type=Path, default=DEFAULT_FOLDER)
+    parser.add_argument("--text", type=Path, default=PAGE, help="default: page.txt")
+    parser.add_argument("--stride", type=int, default=STRIDE, help=f"default: {STRIDE}")
     parser.add_argument("--threads", type=int, help="default: the library's")
     parser.add_argument("--classes", action="store_true", help="each class of matrices alone, too")
     parser.add_argument("--no-llama", action="store_true", help="leave the peer's rows out")
@@ -135,9 +140,13 @@ def main() -> None:
     if not (folder / "config.json").exists():
         sys.exit(f"quality: {folder} has no checkpoint: run benchmarks/real_weights.py first")
 
-    page = Page.of(folder)
+    page = Page.of(folder, arguments.text, arguments.stride)
     reference, facts = cabochon_logits(folder, page, arguments.threads, REFERENCE)
-    facts |= {"positions": len(page.positions), "tokens": len(page.ids)}
+    facts |= {
+        "text": arguments.text.name,
+        "positions": len(page.positions),
+        "tokens": len(page.ids),
+    }
 
     def show(engine: str, name: str, rows: Rows, more: dict[str, Any]) -> None:
         publish(
@@ -155,7 +164,7 @@ def main() -> None:
     if arguments.classes:
         rows_wanted += [
             (f"{kind} {name} only", {"weights": {"default": "bf16", name: kind}, "kv": "f32"})
-            for kind in ("int8", "int4")
+            for kind in ("int8", "int4-absmax", "int4")
             for name in CLASSES
         ]
     for name, options in rows_wanted:

@@ -379,8 +379,9 @@ void bind_ops(py::module_& module) {
           [](const QuantizedWeight& w) { return py::tuple(py::cast(sizes_of(w.shape()))); })
       .def_property_readonly("nbytes", &QuantizedWeight::bytes)
       .def("unpack", &unpack)
-      .def("dequantize", &dequantize);
-  module.def("quantize", &quantize, py::arg("weight"), py::arg("format"));
+      .def("dequantize", py::overload_cast<const QuantizedWeight&>(&dequantize));
+  module.def("quantize", py::overload_cast<const py::array&, const std::string&>(&quantize),
+             py::arg("weight"), py::arg("format"));
   module.def("rms_norm", &rms_norm, py::arg("x"), py::arg("weight"), py::arg("epsilon"));
   module.def("rope", &rope, py::arg("x"), py::arg("positions").noconvert(), py::arg("theta"),
              py::arg("rotated"), py::arg("scaling"));

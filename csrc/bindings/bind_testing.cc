@@ -123,6 +123,17 @@ py::tuple quantize_rows(const std::string& tier, const Array<float>& x, size_t g
                         sums.taken({x.shape(0), columns(cols / cpu::kInt4Block)}));
 }
 
+Array<uint8_t> search_int4(const std::string& tier, const Array<float>& columns,
+                           const Array<float>& importance, size_t offset) {
+  require(extent(columns, 0) == cpu::kInt4Block && extent(columns, 1) == cpu::kPanelRows &&
+              length(importance) == cpu::kInt4Block,
+          "columns are [32, 32], importance is [32]");
+  Guarded<float> in(columns, offset), weighs(importance, offset);
+  Guarded<uint8_t> unit(cpu::kInt4UnitBytes, offset);
+  cpu::kernels_for(tier).search_int4(unit.data(), in.data(), weighs.data());
+  return unit.taken();
+}
+
 template <size_t kBlock, size_t kUnitBytes, auto kKernel>
 Array<float> matmul_integer(const std::string& tier, const Array<int8_t>& codes,
                             const Array<float>& scales, const Array<int32_t>& sums,
@@ -555,6 +566,7 @@ void bind_testing(py::module_& module) {
   define("matmul_bf16", matmul<uint16_t, &cpu::Kernels::matmul_bf16>, x, py::arg("weight"),
          py::arg("gap") = 0);
   define("quantize_rows", quantize_rows, x, granule);
+  define("search_int4", search_int4, py::arg("columns"), py::arg("importance"));
   const auto define_integer = [&](const char* name, auto function) {
     define(name, function, py::arg("codes"), py::arg("scales"), py::arg("sums"), py::arg("panels"),
            py::arg("rows"), py::arg("gap") = 0, granule);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -15,6 +16,7 @@
 #include "base/random.h"
 #include "base/thread_pool.h"
 #include "bindings/convert.h"
+#include "engine/calibrate.h"
 #include "engine/devices.h"
 #include "engine/sampler.h"
 #include "ops/ops.h"
@@ -129,6 +131,23 @@ Array<float> experts(const Array<float>& x, const Array<int32_t>& ids, const Arr
   return out;
 }
 
+// Tensor name to importance, of a model whose packed matrices are all int4 with calibrated scales.
+std::map<std::string, std::vector<float>> moments(const std::shared_ptr<Checkpoint>& checkpoint,
+                                                  const py::object& plan, int threads) {
+  const ModelPlan native = to_plan(plan);
+  const WeightFormats formats = to_formats(
+      {{"attention", "int4"}, {"mlp", "int4"}, {"experts", "int4"}, {"head", "int4"}}, "disk", {});
+  const py::gil_scoped_release release;
+  const std::unique_ptr<Ops> ops = make_ops("cpu", threads);
+  const Moments found = calibrate(checkpoint, native, formats, *ops, threads, [] {});
+  std::map<std::string, std::vector<float>> out;
+  for (const TensorEntry& entry : checkpoint->entries()) {
+    const float* row = found.importance(entry);
+    if (row != nullptr) out[entry.name].assign(row, row + entry.shape.back());
+  }
+  return out;
+}
+
 }  // namespace
 
 void bind_testing_engine(py::module_& module) {
@@ -151,6 +170,7 @@ void bind_testing_engine(py::module_& module) {
   module.def("experts", &experts, py::arg("x").noconvert(), py::arg("ids").noconvert(),
              py::arg("weights").noconvert(), py::arg("gate"), py::arg("up"), py::arg("down"),
              py::arg("threads"));
+  module.def("moments", &moments, py::arg("checkpoint"), py::arg("plan"), py::arg("threads"));
   module.def("philox", &philox, py::arg("key"), py::arg("counter"));
   module.def("uniform", &uniform, py::arg("seed"), py::arg("position"));
   module.def("f16_to_float", &f16_to_float, py::arg("bits"));

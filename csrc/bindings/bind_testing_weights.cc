@@ -1,4 +1,6 @@
 // _core.testing: the weight formats on arrays. A panel is written between guard bytes.
+#include <pybind11/stl.h>
+
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -9,6 +11,7 @@
 
 #include "base/thread_pool.h"
 #include "bindings/convert.h"
+#include "engine/devices.h"
 #include "model/tensors.h"
 #include "weights/lattice.h"
 #include "weights/pack.h"
@@ -120,14 +123,19 @@ py::tuple unpack_matrix(const std::string& name, const Array<uint8_t>& panels, i
   return py::make_tuple(out.codes, out.scales);
 }
 
-// The panel, and what quantize_panel returned.
-py::tuple quantize_one_panel(const std::string& name, const Array<float>& weights) {
+// The panel, and what quantize_panel returned. With `is_searched` the scales are searched for by
+// the tier of this process.
+py::tuple quantize_one_panel(const std::string& name, const Array<float>& weights, bool is_searched,
+                             const std::optional<Array<float>>& importance) {
   const Format& format = format_named(name);
   const int64_t rows = rows_of(weights), cols = cols_of(weights);
   require(1 <= rows && rows <= kPanelRows, "a panel has 1 to 32 rows");
+  require(!importance.has_value() || importance->size() == cols, "importance is [cols]");
+  const ScaleSearch scales{.search = is_searched ? make_ops("cpu", 1)->search_int4() : nullptr,
+                           .importance = importance.has_value() ? importance->data() : nullptr};
   int64_t index = 0;
   const Array<uint8_t> panel = guarded(panel_bytes(format, cols), [&](std::byte* to) {
-    index = quantize_panel(format, weights.data(), rows, cols, to);
+    index = quantize_panel(format, weights.data(), rows, cols, scales, to);
   });
   return py::make_tuple(panel, index);
 }
@@ -219,7 +227,8 @@ void bind_testing_weights(py::module_& module) {
              arg("scales").noconvert());
   module.def("unpack", &unpack_matrix, arg("format"), arg("panels").noconvert(), arg("rows"),
              arg("cols"));
-  module.def("quantize_panel", &quantize_one_panel, arg("format"), arg("weights").noconvert());
+  module.def("quantize_panel", &quantize_one_panel, arg("format"), arg("weights").noconvert(),
+             arg("is_searched") = false, arg("importance") = py::none());
   module.def("gather_rows", &gather_rows, arg("checkpoint"), arg("name"), arg("place"),
              arg("format"), arg("ids").noconvert(), arg("whole").noconvert(), arg("front"),
              arg("threads"));

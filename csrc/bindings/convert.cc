@@ -148,6 +148,14 @@ TensorClass to_packed_class(const std::string& name) {
 WeightFormats to_formats(const std::map<std::string, std::string>& formats,
                          const std::string& per_layer_table,
                          const std::vector<std::string>& lattices) {
+  struct Named {
+    std::string_view name;
+    ClassFormat format;
+  };
+  constexpr Named kFormats[] = {{"int8", {&kInt8Format}},
+                                {"int4", {&kInt4Format, Int4Scales::kCalibrated}},
+                                {"int4-searched", {&kInt4Format, Int4Scales::kSearched}},
+                                {"int4-absmax", {&kInt4Format, Int4Scales::kAbsmax}}};
   WeightFormats out;
   out.lattices.insert(lattices.begin(), lattices.end());
   out.is_table_in_memory = per_layer_table == "memory";
@@ -156,15 +164,15 @@ WeightFormats to_formats(const std::map<std::string, std::string>& formats,
         text("per_layer_table is '", per_layer_table, "', expected 'disk' or 'memory'"));
   }
   for (const auto& [name, format] : formats) {
-    const auto index = static_cast<size_t>(to_packed_class(name));
-    if (format != kInt8Format.name && format != kInt4Format.name) {
-      throw InvalidArgument(
-          text("formats: ", name, " is '", format, "', expected 'int8' or 'int4'"));
+    const auto* chosen = std::find_if(std::begin(kFormats), std::end(kFormats),
+                                      [&](const Named& n) { return format == n.name; });
+    if (chosen == std::end(kFormats)) {
+      throw InvalidArgument(text("formats: ", name, " is '", format,
+                                 "', expected 'int8', 'int4', 'int4-searched' or 'int4-absmax'"));
     }
-    out.classes[index] = format == kInt4Format.name ? &kInt4Format : &kInt8Format;
+    out.classes[static_cast<size_t>(to_packed_class(name))] = chosen->format;
   }
-  if (out.classes[static_cast<size_t>(TensorClass::kPerLayerTable)] != nullptr &&
-      !out.is_table_in_memory) {
+  if (out.format_of(TensorClass::kPerLayerTable) != nullptr && !out.is_table_in_memory) {
     throw Unsupported("a rounded per-layer table on disk is to come; 'memory' is there");
   }
   return out;

@@ -35,6 +35,7 @@ class CpuOps final : public Ops {
     return static_cast<int64_t>(codes_.capacity() + sizeof(float) * scales_.capacity() +
                                 sizeof(int32_t) * sums_.capacity());
   }
+  SearchInt4 search_int4() const override { return kernels_.search_int4; }
 
  private:
   void compute_embed(const EmbedArgs& args) override;

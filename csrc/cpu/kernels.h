@@ -87,6 +87,15 @@ struct QuantizedRows {
   size_t granule;       // columns that share one scale: 32 or 128
 };
 
+// Rounding weights to int4 (docs/formats.md, "int4"): the scales that are tried are the block's
+// largest |weight| / 7.5, then that number times each of these. Steps around 1/8 of either sign: a
+// negative scale gives a largest weight that is positive the code -8.
+static constexpr float kInt4Factors[] = {-1.05f / 8, -1.00f / 8, -0.96f / 8, -0.92f / 8, -0.88f / 8,
+                                         -0.84f / 8, -0.80f / 8, 1.05f / 8,  1.00f / 8,  0.96f / 8,
+                                         0.92f / 8,  0.88f / 8,  0.84f / 8,  0.80f / 8};
+static constexpr size_t kInt4Tried = 1 + sizeof(kInt4Factors) / sizeof(kInt4Factors[0]);
+static constexpr float kSmallestAbsmax = 0x1p-40f;  // and the largest is 2^40
+
 struct Kernels {
   const char* tier;
 
@@ -122,6 +131,21 @@ struct Kernels {
                       size_t rows) noexcept;
   void (*matmul_int8)(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
                       size_t rows) noexcept;
+
+  // Rounds 32 rows of 32 weights to one int4 unit, each row with the scale, of those tried, whose
+  // codes have the least sum(importance * (weight - number * scale)^2):
+  //   columns     [32, 32] float32, column after column: entry 32 c + r is column c of row r. A row
+  //               is all zeros, or its largest |weight| is 2^-40 to 2^40
+  //   importance  [32] of the columns, each 0 or 2^-40 to 1
+  // For each row, with absmax its largest |weight|, but at least 2^-40:
+  //   number(w, s) = clamp(round half to even (w * (1 / s)), -8, 7)
+  //   error(s)     = the sum over columns, ascending from +0: e = fma(-number, s, w);
+  //                  sum = fma(importance * e, e, sum)
+  //   scales tried: bf16(absmax / 7.5), bf16(absmax * kInt4Factors[i]) ascending by i, and at last,
+  //   for the numbers of the best of these, bf16(A / B): q = importance * number,
+  //                  A = fma(q, w, A), B = fma(q, number, B), ascending from +0
+  // A scale is taken where its error is smaller than that of all before it.
+  void (*search_int4)(uint8_t* unit, const float* columns, const float* importance) noexcept;
 
   // One row: s = 1 / sqrt(sum(x^2) / n + epsilon), the sum in 16 lanes, then
   //   rms_norm      out[i]  = (x[i] * s) * weight[i];  a null weight leaves the last factor out

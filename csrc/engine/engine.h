@@ -64,6 +64,7 @@ class Engine {
   const EngineOptions options_;
   std::shared_ptr<const Checkpoint> checkpoint_;
   std::unique_ptr<Ops> ops_;
+  Moments moments_;
   LoadedWeights loaded_;
   std::unique_ptr<RowSource> per_layer_rows_;
   KvCache cache_;

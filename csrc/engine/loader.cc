@@ -79,13 +79,12 @@ struct PanelResult {
 // Makes the panels of one matrix, each by one thread in buffers of its own.
 class PanelMaker {
  public:
-  // With `is_lattice_required` a block that is on no lattice is a failure.
   PanelMaker(const Checkpoint& checkpoint, const BoundTensor& bound, const Format& format,
-             bool is_lattice_required, int threads)
+             const BlockRules& rules, int threads)
       : checkpoint_(checkpoint),
         bound_(bound),
         format_(format),
-        is_lattice_required_(is_lattice_required),
+        rules_(rules),
         stored_(checkpoint.view(*bound.entry).dtype),
         cols_(bound.shape.back()),
         buffers_(static_cast<size_t>(threads)) {
@@ -177,7 +176,7 @@ class PanelMaker {
     const bool is_tried = format_.block == kInt4Format.block && stored_ == Dtype::kBf16;
     const auto* bits = reinterpret_cast<const uint16_t*>(numbers.data());
     if (is_tried) found = recover_panel(bits, rows, cols_, panel);
-    if (is_lattice_required_ && found.off > 0) {
+    if (rules_.is_lattice_required && found.off > 0) {
       return {.entry = bound_.entry,
               .element = first * cols_ + found.first_off,
               .fault =
@@ -187,7 +186,7 @@ class PanelMaker {
     if (!is_tried || found.off > 0) {
       float* floats = buffers.floats.data();
       for (int64_t i = 0; i < rows * cols_; ++i) floats[i] = element(numbers.data(), stored_, i);
-      const int64_t bad = quantize_panel(format_, floats, rows, cols_, panel);
+      const int64_t bad = quantize_panel(format_, floats, rows, cols_, rules_.scales, panel);
       if (bad >= 0) {
         return {.entry = bound_.entry,
                 .element = first * cols_ + bad,
@@ -205,7 +204,7 @@ class PanelMaker {
   const Checkpoint& checkpoint_;
   const BoundTensor& bound_;
   const Format& format_;
-  const bool is_lattice_required_;
+  const BlockRules rules_;
   const Dtype stored_;
   const int64_t cols_;
   std::vector<Buffers> buffers_;  // one a thread
@@ -215,8 +214,12 @@ class PanelMaker {
 
 LoadedWeights::LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const ModelPlan& plan,
                              const WeightFormats& formats, int threads, const PackedFile* packed,
+                             SearchInt4 search, const Moments& moments,
                              const std::function<void(int64_t, int64_t)>& progress)
-    : checkpoint_(std::move(checkpoint)), is_computed_(packed == nullptr) {
+    : checkpoint_(std::move(checkpoint)),
+      search_(search),
+      moments_(moments),
+      is_computed_(packed == nullptr) {
   const std::vector<BoundTensor> all = bind_tensors(*checkpoint_, plan, weights_);
   int64_t total = 0, done = 0;
   for (const BoundTensor& bound : all) total += bound.entry->end - bound.entry->begin;
@@ -274,7 +277,13 @@ void LoadedWeights::load_matrix(const BoundTensor& bound, const WeightFormats& f
   const TensorEntry& entry = *bound.entry;
   if (const Format* format = packed_format(bound, formats)) {
     is_any_packed_ = true;
-    pack_matrix(bound, *format, is_lattice_required(bound, formats), threads);
+    const Int4Scales scales = formats.scales_of(bound.tensor_class);
+    const bool is_calibrated = scales == Int4Scales::kCalibrated;
+    pack_matrix(bound, *format,
+                {.is_lattice_required = is_lattice_required(bound, formats),
+                 .scales = {.search = scales == Int4Scales::kAbsmax ? nullptr : search_,
+                            .importance = is_calibrated ? moments_.importance(entry) : nullptr}},
+                threads);
     return;
   }
   if (bound.tensor_class == TensorClass::kHead) {
@@ -309,7 +318,7 @@ void LoadedWeights::load_matrix(const BoundTensor& bound, const WeightFormats& f
 }
 
 void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format,
-                                bool is_lattice_required, int threads) {
+                                const BlockRules& rules, int threads) {
   const int64_t cols = bound.shape.back(), all_rows = bound.shape[bound.shape.rank() == 3 ? 1 : 0];
   const int64_t count = bound.shape.rank() == 3 ? bound.shape[0] : 1;
   const int64_t panels = (bound.rows + kPanelRows - 1) / kPanelRows;
@@ -326,7 +335,7 @@ void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format,
   if (!is_computed_) return;
 
   if (bound.has_codes()) require_shape(*checkpoint_, bound);
-  PanelMaker maker(*checkpoint_, bound, format, is_lattice_required, threads);
+  PanelMaker maker(*checkpoint_, bound, format, rules, threads);
   std::vector<PanelResult> results(static_cast<size_t>(count * panels));
   auto body = [&](RowRange range) noexcept {
     for (int64_t item = range.begin; item < range.end; ++item) {

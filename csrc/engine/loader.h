@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "base/buffer.h"
+#include "engine/calibrate.h"
 #include "engine/memory_plan.h"
 #include "model/tensors.h"
 #include "weights/checkpoint.h"
@@ -19,16 +20,24 @@ struct PerLayerTable {
   const std::byte* rows = nullptr;  // null: in the file, as stored
 };
 
+// What is done with the blocks of a matrix that were never int4.
+struct BlockRules {
+  bool is_lattice_required = false;  // they are an error: rounding was not asked for
+  ScaleSearch scales;
+};
+
 // Weights of a model: matrices point into the checkpoint's mapping; vectors, packed matrices and
 // what had to be converted stand in an arena of its own. Neither copied nor moved: bound tensors
 // point into it.
 class LoadedWeights {
  public:
   // With `packed` (null: none) the arena is read from that file instead of being computed: the same
-  // bytes, since what stands where depends on checkpoint, plan and formats alone. progress(done,
-  // total) counts bytes; what it throws ends the load. Throws CheckpointError.
+  // bytes, since what stands where depends on checkpoint, plan and formats alone. `search` and
+  // `moments` serve classes whose int4 scales are searched for. progress(done, total) counts bytes;
+  // what it throws ends the load. Throws CheckpointError.
   LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const ModelPlan& plan,
                 const WeightFormats& formats, int threads, const PackedFile* packed,
+                SearchInt4 search, const Moments& moments,
                 const std::function<void(int64_t, int64_t)>& progress);
   LoadedWeights(const LoadedWeights&) = delete;
   LoadedWeights& operator=(const LoadedWeights&) = delete;
@@ -46,7 +55,7 @@ class LoadedWeights {
   void load_table(const BoundTensor& bound, const WeightFormats& formats, int threads);
   void load_vector(const BoundTensor& bound, float norm_offset);
   void load_matrix(const BoundTensor& bound, const WeightFormats& formats, int threads);
-  void pack_matrix(const BoundTensor& bound, const Format& format, bool is_lattice_required,
+  void pack_matrix(const BoundTensor& bound, const Format& format, const BlockRules& rules,
                    int threads);
 
   std::shared_ptr<const Checkpoint> checkpoint_;
@@ -54,6 +63,8 @@ class LoadedWeights {
   Arena arena_;
   Int4Blocks* blocks_ = nullptr;  // in the arena, first
   bool is_any_packed_ = false;
+  SearchInt4 search_;
+  const Moments& moments_;   // read during construction alone
   bool is_computed_ = true;  // false: the arena comes from a packed file
   PerLayerTable per_layer_table_;
   Buffer table_;

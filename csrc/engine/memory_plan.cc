@@ -21,18 +21,18 @@ const Format* packed_format(const BoundTensor& bound, const WeightFormats& forma
   if (bound.matrix == nullptr || bound.shape.back() % 32 != 0) return nullptr;
   const bool is_on_lattice =
       can_be_packed(bound.tensor_class) && formats.lattices.contains(bound.entry->name);
-  return is_on_lattice ? &kInt4Format : formats.classes[static_cast<size_t>(bound.tensor_class)];
+  return is_on_lattice ? &kInt4Format : formats.format_of(bound.tensor_class);
 }
 
 bool is_lattice_required(const BoundTensor& bound, const WeightFormats& formats) {
   return formats.lattices.contains(bound.entry->name) &&
-         formats.classes[static_cast<size_t>(bound.tensor_class)] != &kInt4Format;
+         formats.format_of(bound.tensor_class) != &kInt4Format;
 }
 
 RowLayout table_layout(const Checkpoint& checkpoint, const BoundTensor& bound,
                        const WeightFormats& formats) {
   const int64_t columns = bound.shape.back();
-  const Format* format = formats.classes[static_cast<size_t>(TensorClass::kPerLayerTable)];
+  const Format* format = formats.format_of(TensorClass::kPerLayerTable);
   return {.stored = checkpoint.view(*bound.entry).dtype,
           .format = columns % 32 == 0 ? format : nullptr,
           .columns = columns};

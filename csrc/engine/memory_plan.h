@@ -31,14 +31,26 @@ struct MemoryPlan {
   int64_t global_pages_per_sequence = 0, sliding_pages_per_sequence = 0;
 };
 
+// How the scales of int4 are chosen (docs/formats.md): the plain rule, a search for the least
+// squared error, or the same with each column weighed by what the matrix multiplies it with.
+enum class Int4Scales { kAbsmax, kSearched, kCalibrated };
+
+struct ClassFormat {
+  const Format* format = nullptr;  // null: as stored
+  Int4Scales scales = Int4Scales::kAbsmax;
+};
+
 // What matrices are packed in.
 struct WeightFormats {
-  std::array<const Format*, kTensorClasses> classes{};  // null: as stored
+  std::array<ClassFormat, kTensorClasses> classes{};
   // Names of bf16 tensors that are on a lattice of int4, and so of int4 whatever their class says
   // (engine/find_lattices.h).
   std::set<std::string, std::less<>> lattices;
   // Where the per-layer table stands; one that is rounded is in memory.
   bool is_table_in_memory = false;
+
+  const Format* format_of(TensorClass c) const { return classes[static_cast<size_t>(c)].format; }
+  Int4Scales scales_of(TensorClass c) const { return classes[static_cast<size_t>(c)].scales; }
 };
 
 // True for a matrix that is computed where it lies: bf16 or float32, aligned to its element.

@@ -145,6 +145,7 @@ void Ops::matmul(const MatmulArgs& args) {
   require_floats("matmul", "x", args.x, 2);
   require_weight("matmul", "weight", args.weight, args.weight.rows, args.x.shape[1]);
   require("matmul", "out", args.out, {args.x.shape[0], args.weight.rows});
+  observe(args.weight, args.x);
   const ProjectArgs::Part part{args.out, args.weight};
   compute_project({.x = args.x, .parts = {&part, 1}});
 }
@@ -155,6 +156,7 @@ void Ops::project(const ProjectArgs& args) {
     require_weight("project", "weight", part.weight, part.weight.rows, args.x.shape[1]);
     require("project", "out", part.out, {args.x.shape[0], part.weight.rows});
   }
+  for (const ProjectArgs::Part& part : args.parts) observe(part.weight, args.x);
   compute_project(args);
 }
 
@@ -165,6 +167,8 @@ void Ops::gated_matmul(const GatedMatmulArgs& args) {
   require_weight("gated_matmul", "up", args.up, args.gate.rows, args.x.shape[1]);
   require("gated_matmul", "out", args.out, out);
   require("gated_matmul", "up_rows", args.up_rows, out);
+  observe(args.gate, args.x);
+  observe(args.up, args.x);
   compute_gated_matmul(args);
 }
 
@@ -222,6 +226,7 @@ void Ops::per_layer_gate(const PerLayerGateArgs& args) {
   require_true(
       args.offset >= 0 && args.offset + width <= args.input.shape[1],
       text("per_layer_gate: a slice of ", width, " at ", args.offset, " of ", args.input.shape[1]));
+  observe(args.gate, args.x);
   compute_per_layer_gate(args);
 }
 
@@ -271,6 +276,8 @@ void Ops::experts(const ExpertsArgs& args) {
                    text("experts: token ", token, " names expert ", chosen[i], " twice"));
     }
   }
+  observe(args.gate, args.x);
+  observe(args.up, args.x);
   compute_experts(args);
 }
 

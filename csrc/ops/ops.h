@@ -9,8 +9,18 @@
 #include <string>
 
 #include "ops/args.h"
+#include "weights/quantize.h"
 
 namespace cabochon {
+
+// Sees the rows that a matrix is multiplied with, before it is: x is [tokens, cols]. All matrices
+// of matmul, project, gated_matmul and per_layer_gate, and gate and up of experts (with the rows of
+// all tokens); not the head, nor what experts' down projections read.
+class InputObserver {
+ public:
+  virtual ~InputObserver() = default;
+  virtual void observe(const PackedWeight& weight, const Tensor& x) = 0;
+};
 
 class Ops {
  public:
@@ -25,6 +35,12 @@ class Ops {
   // Makes room for rounding an x of up to this size to int8, so that a step allocates nothing.
   virtual void reserve(int64_t tokens, int64_t cols) = 0;
   virtual int64_t reserved_bytes() const = 0;
+
+  // What rounds weights to int4 here; free of state, for any thread.
+  virtual SearchInt4 search_int4() const = 0;
+
+  // From now on; null: nobody. It must outlive its being set.
+  void set_observer(InputObserver* observer) { observer_ = observer; }
 
   // rows
   void embed(const EmbedArgs& args);        // out = table[ids] * scale
@@ -69,6 +85,12 @@ class Ops {
   virtual void compute_route(const RouteArgs& args) = 0;
   virtual void compute_experts(const ExpertsArgs& args) = 0;
   virtual void compute_head(const HeadArgs& args) = 0;
+
+  void observe(const PackedWeight& weight, const Tensor& x) {
+    if (observer_ != nullptr) observer_->observe(weight, x);
+  }
+
+  InputObserver* observer_ = nullptr;
 };
 
 }  // namespace cabochon

@@ -22,8 +22,9 @@ using PackedKey = std::array<std::byte, 32>;
 
 class PackedFile {
  public:
-  // Rises when the order or the layout of what stands in the arena changes, or the checksum.
-  static constexpr uint32_t kVersion = 2;
+  // Rises when the order, the layout or, for equal formats, the numbers of what stands in the arena
+  // change (how weights are rounded, what the calibration reads), or the checksum.
+  static constexpr uint32_t kVersion = 3;
 
   // Reads and checks the header. Throws CheckpointError: no packed file, another version, or a size
   // that does not fit; and with a key: another key.

@@ -1,6 +1,7 @@
 #include "weights/quantize.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 
@@ -68,10 +69,54 @@ int64_t first_not_finite(const float* weights, int64_t count) noexcept {
          weights;
 }
 
+// Rows whose largest magnitude is outside of this keep the plain rule: errors and their squares
+// would leave the range of float32.
+constexpr uint32_t kSmallestSearched = 0x2b800000u;  // 2^-40
+constexpr uint32_t kLargestSearched = 0x53800000u;   // 2^40
+
+// As quantize_panel, for int4, unit after unit.
+int64_t search_panel(const float* weights, int64_t rows, int64_t cols, const ScaleSearch& scales,
+                     std::byte* panel) noexcept {
+  constexpr std::array<float, kStep> kOnes = [] {
+    std::array<float, kStep> ones{};
+    ones.fill(1.0f);
+    return ones;
+  }();
+  float columns[kStep * kPanelRows] = {};
+  for (int64_t col = 0; col < cols; col += kStep) {
+    uint32_t plain_rows = 0;  // a bit a row
+    for (int64_t row = 0; row < rows; ++row) {
+      const float* block = weights + row * cols + col;
+      const uint32_t bits = magnitude_bits(block, kStep);
+      if (bits >= 0x7f800000u) return first_not_finite(weights, rows * cols);
+      const bool is_searched = bits >= kSmallestSearched && bits <= kLargestSearched;
+      if (!is_searched) plain_rows |= uint32_t{1} << row;
+      for (int64_t i = 0; i < kStep; ++i) {
+        columns[i * kPanelRows + row] = is_searched ? block[i] : 0.0f;
+      }
+    }
+    auto* unit = reinterpret_cast<uint8_t*>(panel + col / kStep * kInt4UnitBytes);
+    scales.search(unit, columns,
+                  scales.importance == nullptr ? kOnes.data() : scales.importance + col);
+    for (int64_t row = 0; row < rows; ++row) {
+      if ((plain_rows >> row & 1u) == 0) continue;
+      uint8_t codes[kStep];
+      uint16_t scale = 0;
+      quantize_block(kInt4Grid, weights + row * cols + col, kStep, codes, &scale);
+      pack_block(kInt4Format, codes, scale, row, col, cols, panel);
+    }
+  }
+  pad_panel(kInt4Format, rows, cols, panel);
+  return -1;
+}
+
 }  // namespace
 
 int64_t quantize_panel(const Format& format, const float* weights, int64_t rows, int64_t cols,
-                       std::byte* panel) noexcept {
+                       const ScaleSearch& scales, std::byte* panel) noexcept {
+  if (is_int4(format) && scales.search != nullptr) {
+    return search_panel(weights, rows, cols, scales, panel);
+  }
   const Grid& grid = grid_of(format);
   uint8_t codes[128];
   for (int64_t row = 0; row < rows; ++row) {

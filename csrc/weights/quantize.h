@@ -15,11 +15,22 @@ inline uint16_t nearest_bf16(float finite) {
   return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+// Finds scales and codes of one int4 unit: 32 rows of 32 columns, each row with the scale that
+// costs least of those tried (docs/formats.md, "int4: the search"). A device offers it, since it is
+// worth its vectors: search_int4 in cpu/kernels.h says what `columns` and `importance` may hold.
+using SearchInt4 = void (*)(uint8_t* unit, const float* columns, const float* importance) noexcept;
+
+// What quantize_panel searches with; empty: the plain rule.
+struct ScaleSearch {
+  SearchInt4 search = nullptr;
+  const float* importance = nullptr;  // [cols], each 0 or 2^-40 to 1; null: all 1
+};
+
 // Quantises float32 weights [rows, cols] and packs them as one panel; rows is 1 to 32, what is
-// missing to 32 is padding. Returns -1, or the index row * cols + col of the first weight that is
-// not finite: the panel may then hold anything.
+// missing to 32 is padding. int8 knows the plain rule alone. Returns -1, or the index row * cols +
+// col of the first weight that is not finite: the panel may then hold anything.
 int64_t quantize_panel(const Format& format, const float* weights, int64_t rows, int64_t cols,
-                       std::byte* panel) noexcept;
+                       const ScaleSearch& scales, std::byte* panel) noexcept;
 
 // The same for a whole matrix, in rows: fills codes and scales of `out`. Throws InvalidArgument
 // naming the first weight that is not finite.

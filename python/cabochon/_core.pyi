@@ -99,7 +99,7 @@ class Engine:
         checkpoint: Checkpoint,
         plan: Any,
         *,
-        formats: Mapping[str, str],  # class: "int8" or "int4"; the others stay as stored
+        formats: Mapping[str, str],  # class: "int8", "int4", ... (policy.py)
         kv: str,
         threads: int,
         max_rows: int,

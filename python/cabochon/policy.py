@@ -5,6 +5,10 @@ layer scalars and the context projection of per-layer inputs are never rounded, 
 projections of per-layer inputs not below int8. The head is int8 in "int4" as well: docs/formats.md.
 A matrix whose rows are no multiple of 32 long stays as stored; `Model.info()` says what each class
 became.
+
+int4 is one format with three ways to choose its scales (docs/formats.md, "int4: the search"):
+"int4" searches with columns weighed by what they multiply, "int4-searched" without weighing them,
+"int4-absmax" does not search. The last two are there to be compared with.
 """
 
 from __future__ import annotations
@@ -15,17 +19,20 @@ from .errors import InvalidArgument, Unsupported
 
 CLASSES = ("attention", "mlp", "experts", "head", "per_layer")  # as the core names them
 
+
+def _int4(matrices: str) -> dict[str, str]:
+    return dict.fromkeys(("attention", "mlp", "experts"), matrices) | dict.fromkeys(
+        ("head", "per_layer"), "int8"
+    )
+
+
 POLICIES: dict[str, dict[str, str]] = {
     "auto": {},
     "bf16": {},
     "int8": dict.fromkeys(CLASSES, "int8"),
-    "int4": {
-        "attention": "int4",
-        "mlp": "int4",
-        "experts": "int4",
-        "head": "int8",
-        "per_layer": "int8",
-    },
+    "int4": _int4("int4"),
+    "int4-searched": _int4("int4-searched"),
+    "int4-absmax": _int4("int4-absmax"),
 }
 
 _CHOICES = (  # of a mapping, beside "default"
@@ -36,7 +43,8 @@ _CHOICES = (  # of a mapping, beside "default"
     "per_layer_table",
 )
 _TO_COME = ("vision", "audio")
-_FORMATS = ("bf16", "int8", "int4")
+_FORMATS = ("bf16", "int8", "int4", "int4-searched", "int4-absmax")
+_TABLE_FORMATS = ("bf16", "int8", "int4")
 _NOT_EXACT = ("bf16", "int8")  # what is asked for is another format than that of the codes
 
 
@@ -44,8 +52,8 @@ def resolve(weights: str | Mapping[str, str]) -> dict[str, str]:
     """Class to integer format; a class that is missing keeps what it is stored in.
 
     Args:
-        weights: "auto", "bf16", "int8", "int4", or a mapping of classes to formats whose
-            "default" (a name of the first kind, "auto" where it is missing) serves the others.
+        weights: a name of POLICIES, or a mapping of classes to formats whose "default" (such a
+            name, "auto" where it is missing) serves the others.
 
     Raises:
         InvalidArgument: an unknown class or format.
@@ -67,6 +75,12 @@ def resolve(weights: str | Mapping[str, str]) -> dict[str, str]:
                 f"to one of {_list(_FORMATS)}",
                 argument="weights",
             )
+        if name == "per_layer_table" and kind not in _TABLE_FORMATS:
+            raise InvalidArgument(
+                f"weights has 'per_layer_table': {kind!r}, expected one of "
+                f"{_list(_TABLE_FORMATS)}: its rows are looked up, so no input weighs its columns",
+                argument="weights",
+            )
         chosen.pop(name, None)
         if kind != "bf16":
             chosen[name] = kind
@@ -85,7 +99,7 @@ def exact_classes(weights: str | Mapping[str, str]) -> frozenset[str]:
     for name, kind in weights.items():
         if name != "default":
             chosen.discard(name)
-            if kind not in _NOT_EXACT:
+            if name in CLASSES and kind not in _NOT_EXACT:
                 chosen.add(name)
     return frozenset(chosen)
 

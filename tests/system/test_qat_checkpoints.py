@@ -408,8 +408,8 @@ def test_a_block_off_the_lattice_where_nobody_looked_is_an_error_and_never_round
 def test_as_int4_a_block_off_the_lattice_is_rounded_and_counted_and_no_other(tmp_path):
     folder, place = with_a_block_off(tmp_path / "model")
 
-    arena = panels_of(folder, tmp_path / "arena", weights="int4")
-    with cabochon.load(folder, weights="int4") as model:
+    arena = panels_of(folder, tmp_path / "arena", weights="int4-absmax")
+    with cabochon.load(folder, weights="int4-absmax") as model:
         counts = model.info().int4_blocks
 
     assert counts == {"exact": blocks("moe") - 1, "nearest_scale": 0, "rounded": 1}

@@ -16,6 +16,7 @@ void install_rope(Kernels& kernels) noexcept;
 void install_activation(Kernels& kernels) noexcept;
 void install_rows(Kernels& kernels) noexcept;
 void install_quantize(Kernels& kernels) noexcept;
+void install_search_int4(Kernels& kernels) noexcept;
 void install_matmul_int4(Kernels& kernels) noexcept;
 void install_matmul_int8(Kernels& kernels) noexcept;
 

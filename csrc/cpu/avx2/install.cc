@@ -13,6 +13,7 @@ void install_avx2(Kernels& kernels) noexcept {
   avx2_tier::install_activation(kernels);
   avx2_tier::install_rows(kernels);
   avx2_tier::install_quantize(kernels);
+  avx2_tier::install_search_int4(kernels);
   avx2_tier::install_matmul_int4(kernels);
   avx2_tier::install_matmul_int8(kernels);
 }

@@ -13,6 +13,7 @@ void install_avx512(Kernels& kernels) noexcept {
   avx512_tier::install_activation(kernels);
   avx512_tier::install_rows(kernels);
   avx512_tier::install_quantize(kernels);
+  avx512_tier::install_search_int4(kernels);
   avx512_tier::install_matmul_int4(kernels);
   avx512_tier::install_matmul_int8(kernels);
 }

@@ -13,6 +13,7 @@ void install_scalar(Kernels& kernels) noexcept {
   scalar_tier::install_activation(kernels);
   scalar_tier::install_rows(kernels);
   scalar_tier::install_quantize(kernels);
+  scalar_tier::install_search_int4(kernels);
   scalar_tier::install_matmul_int4(kernels);
   scalar_tier::install_matmul_int8(kernels);
 }

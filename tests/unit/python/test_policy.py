@@ -12,6 +12,15 @@ def test_names_stand_for_whole_policies():
     assert resolve("int4")["mlp"] == "int4"
 
 
+@pytest.mark.parametrize("name", ["int4", "int4-searched", "int4-absmax"])
+def test_int4_has_three_ways_to_choose_scales_and_one_head(name):
+    chosen = resolve(name)
+
+    assert {chosen[c] for c in ("attention", "mlp", "experts")} == {name}
+    assert {chosen[c] for c in ("head", "per_layer")} == {"int8"}
+    assert resolve({"default": "bf16", "mlp": name}) == {"mlp": name}
+
+
 def test_what_is_sensitive_never_goes_below_int8():
     assert resolve("int4")["per_layer"] == "int8"
     assert "router" not in resolve("int4")

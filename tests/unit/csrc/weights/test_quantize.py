@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cabochon._core import testing
+from cabochon._core import testing, usable_tiers
 from cabochon.errors import InvalidArgument
 
 ROWS = [1, 2, 31, 32]
@@ -177,3 +177,75 @@ def test_scales_are_rounded_to_the_nearest_bf16_ties_to_even(weight_format):
     expected = exact.astype(ml_dtypes.bfloat16).view(np.uint16)
     np.testing.assert_array_equal(scales[:, 0], expected)
     assert len(set(expected)) > len(highs)  # both directions happen
+
+
+def search_panel(weights, importance=None):
+    """Codes and scales of a searched panel, and what quantize_panel returned."""
+    panel, index = testing.quantize_panel("int4", weights, is_searched=True, importance=importance)
+    return *testing.unpack("int4", panel, 32, weights.shape[1]), index
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_a_searched_panel_holds_the_units_of_the_kernel_and_padding(rows, rng):
+    weights = rng.standard_normal((rows, 160)).astype(np.float32)
+    importance = rng.uniform(0.01, 1, 160).astype(np.float32)
+
+    panel, index = testing.quantize_panel("int4", weights, is_searched=True, importance=importance)
+
+    assert index == -1
+    codes, scales = testing.unpack("int4", panel, 32, 160)
+    assert (codes[rows:] == 8).all() and not scales[rows:].any()
+    tier = usable_tiers()[-1]
+    for block in range(5):
+        columns = np.zeros((32, 32), np.float32)
+        columns[:, :rows] = weights[:, 32 * block : 32 * block + 32].T
+        unit = testing.search_int4(tier, columns, importance[32 * block : 32 * block + 32])
+        expected = testing.unpack("int4", unit, 32, 32)
+        np.testing.assert_array_equal(codes[:rows, 32 * block :][:, :32], expected[0][:rows])
+        np.testing.assert_array_equal(scales[:rows, block], expected[1][:rows, 0])
+
+
+def test_without_importance_all_columns_count_alike(rng):
+    weights = rng.standard_normal((7, 96)).astype(np.float32)
+
+    without = search_panel(weights)
+    ones = search_panel(weights, np.ones(96, np.float32))
+
+    np.testing.assert_array_equal(without[0], ones[0])
+    np.testing.assert_array_equal(without[1], ones[1])
+
+
+def test_blocks_whose_squares_leave_float32_keep_the_plain_rule(rng):
+    weights = rng.standard_normal((5, 64)).astype(np.float32)
+    weights[0] = 0.0
+    weights[1] *= np.float32(2.0**-100)
+    weights[2] *= np.float32(2.0**100)
+    weights[3, :32] *= np.float32(1e-40)  # one block of the row alone
+
+    codes, scales, index = search_panel(weights)
+
+    plain_codes, plain_scales = testing.quantize("int4", weights)
+    assert index == -1
+    np.testing.assert_array_equal(codes[:3], plain_codes[:3])
+    np.testing.assert_array_equal(scales[:3], plain_scales[:3])
+    np.testing.assert_array_equal(codes[3, :32], plain_codes[3, :32])
+    assert scales[3, 0] == plain_scales[3, 0]
+    assert (scales[[3, 4, 4], [1, 0, 1]] != plain_scales[[3, 4, 4], [1, 0, 1]]).any()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_the_search_finds_the_first_weight_that_is_not_finite_too(bad, rng):
+    for index in [0, 31, 32, 159, 160, 799]:
+        weights = rng.standard_normal((5, 160)).astype(np.float32)
+        weights.ravel()[index] = bad
+        weights.ravel()[index + 1 :: 7] = np.nan
+
+        assert search_panel(weights)[2] == index
+
+
+def test_int8_has_the_plain_rule_alone(rng):
+    weights = rng.standard_normal((3, 160)).astype(np.float32)
+
+    searched, _ = testing.quantize_panel("int8", weights, is_searched=True)
+
+    np.testing.assert_array_equal(searched, testing.quantize_panel("int8", weights)[0])
