@@ -95,12 +95,16 @@ PackedWeight weight_of(const py::object& weight, const char* name, int rank) {
   return quantized.packed();
 }
 
-std::unique_ptr<QuantizedWeight> quantize(const py::array& weight, const std::string& format) {
+std::unique_ptr<QuantizedWeight> quantize(const py::array& weight, const std::string& format,
+                                          bool is_searched) {
   const Tensor numbers = to_tensor(weight, "weight");
   const int threads = asked_threads();
   std::unique_ptr<QuantizedWeight> out;
   // Inside, because the pool's threads are those that the process's Ops has hired.
-  compute([&](Ops&) { out = std::make_unique<QuantizedWeight>(numbers, format, threads); });
+  compute([&](Ops& ops) {
+    out = std::make_unique<QuantizedWeight>(numbers, format,
+                                            is_searched ? ops.search_int4() : nullptr, threads);
+  });
   return out;
 }
 
@@ -380,8 +384,8 @@ void bind_ops(py::module_& module) {
       .def_property_readonly("nbytes", &QuantizedWeight::bytes)
       .def("unpack", &unpack)
       .def("dequantize", py::overload_cast<const QuantizedWeight&>(&dequantize));
-  module.def("quantize", py::overload_cast<const py::array&, const std::string&>(&quantize),
-             py::arg("weight"), py::arg("format"));
+  module.def("quantize", py::overload_cast<const py::array&, const std::string&, bool>(&quantize),
+             py::arg("weight"), py::arg("format"), py::arg("is_searched"));
   module.def("rms_norm", &rms_norm, py::arg("x"), py::arg("weight"), py::arg("epsilon"));
   module.def("rope", &rope, py::arg("x"), py::arg("positions").noconvert(), py::arg("theta"),
              py::arg("rotated"), py::arg("scaling"));

@@ -58,7 +58,8 @@ float element(const Tensor& weight, int64_t i) {
 
 }  // namespace
 
-QuantizedWeight::QuantizedWeight(const Tensor& weight, const std::string& name, int threads)
+QuantizedWeight::QuantizedWeight(const Tensor& weight, const std::string& name, SearchInt4 search,
+                                 int threads)
     : shape_(weight.shape) {
   const Format& format = format_named(name);
   check(shape_, format);
@@ -99,7 +100,8 @@ QuantizedWeight::QuantizedWeight(const Tensor& weight, const std::string& name, 
       std::byte* out = buffer_.data() + item / panels * stride;
       const int64_t bad =
           is_packed
-              ? quantize_panel(format, numbers, here, cols, {}, out + item % panels * panel)
+              ? quantize_panel(format, numbers, here, cols, {.search = search},
+                               out + item % panels * panel)
               : round_to_bf16(numbers, here * cols, reinterpret_cast<uint16_t*>(out) + row * cols);
       if (bad >= 0) failures[static_cast<size_t>(item)] = first + bad;
     }

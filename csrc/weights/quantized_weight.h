@@ -6,6 +6,7 @@
 
 #include "base/buffer.h"
 #include "weights/format.h"
+#include "weights/quantize.h"
 
 namespace cabochon {
 
@@ -13,10 +14,11 @@ namespace cabochon {
 class QuantizedWeight {
  public:
   // Rounds a weight [..., rows, cols], float32 or bf16, by the rule of the loader (docs/formats.md,
-  // "Rounding"), on up to `threads` threads. Throws InvalidArgument: an unknown format, no two
+  // "Rounding"), on up to `threads` threads; with `search` (int4 alone; null: none) by that of
+  // "int4: the search", columns weighed alike. Throws InvalidArgument: an unknown format, no two
   // dimensions, an empty one, columns that are no multiple of 32 (int4, int8), or a number that is
   // not finite in the weight or in bf16, with its place.
-  QuantizedWeight(const Tensor& weight, const std::string& format, int threads);
+  QuantizedWeight(const Tensor& weight, const std::string& format, SearchInt4 search, int threads);
 
   const Format& format() const { return *packed_.format; }
   const Shape& shape() const { return shape_; }
