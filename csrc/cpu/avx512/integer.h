@@ -20,7 +20,7 @@ constexpr int kTileTokens = 6;
 constexpr int kHalves = 2;  // a panel is two times 16 rows
 constexpr size_t kLine = 64;
 constexpr size_t kSegmentSums = kSegment / kSumColumns;
-constexpr size_t kPrefetchBytes = 9216;  // 16 units of int4: far enough for 6 tokens
+constexpr size_t kPrefetchBytes = 18432;  // what a core has on its way from memory, and more
 
 // The tokens of a tile.
 struct Tokens {
@@ -135,9 +135,9 @@ void matmul_granules(float* out, size_t out_stride, const QuantizedRows* x, cons
     }
     if (left == 5) tile<Format, kGranule, 5>(tokens, panels, count, prefetch);
     if (left == 4) tile<Format, kGranule, 4>(tokens, panels, count, prefetch);
-    if (left == 3) tile<Format, kGranule, 3>(tokens, panels, count, false);
-    if (left == 2) tile<Format, kGranule, 2>(tokens, panels, count, false);
-    if (left == 1) tile<Format, kGranule, 1>(tokens, panels, count, false);
+    if (left == 3) tile<Format, kGranule, 3>(tokens, panels, count, prefetch);
+    if (left == 2) tile<Format, kGranule, 2>(tokens, panels, count, prefetch);
+    if (left == 1) tile<Format, kGranule, 1>(tokens, panels, count, prefetch);
     panels += panel_bytes;
   }
 }
