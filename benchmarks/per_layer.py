@@ -19,7 +19,7 @@ import numpy as np
 
 import cabochon
 import report
-from decode import generate
+from runs import generate
 
 
 def drop(folder: Path) -> None:
@@ -62,8 +62,8 @@ def main() -> None:
                 if arguments.cold:
                     drop(arguments.folder)
                 elif name == "disk":
-                    generate(model, prompt, 2)  # its rows are in the page cache
-                times = generate(model, prompt, arguments.tokens)
+                    generate(model, [prompt], 2)  # its rows are in the page cache
+                times = generate(model, [prompt], arguments.tokens)
                 if run > 0:  # the first pair warms both
                     seconds[name].append(times)
         facts = report.facts(disk, arguments.folder) | {

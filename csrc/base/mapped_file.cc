@@ -56,6 +56,12 @@ bool MappedFile::is_unchanged() const noexcept {
          is_same_time(status.st_mtim, modified_);
 }
 
+void MappedFile::release_pages() const noexcept {
+  // A failure costs nothing but that the pages stay.
+  if (size_ > 0)
+    ::madvise(const_cast<std::byte*>(data_), static_cast<size_t>(size_), MADV_DONTNEED);
+}
+
 void MappedFile::require_unchanged() const {
   if (!is_unchanged()) {
     throw CheckpointError(

@@ -30,6 +30,10 @@ class MappedFile {
   // The same as an errno, for workers that may not throw; 0 when all is well, -1 when cut.
   int try_read(int64_t offset, std::span<std::byte> out) const noexcept;
 
+  // Gives the pages of the mapping that were touched back to the system's cache: the process holds
+  // them no longer, and the next touch finds them again.
+  void release_pages() const noexcept;
+
   // Throws when size or time of the file differ from those at opening.
   void require_unchanged() const;
 

@@ -148,6 +148,7 @@ Moments calibrate(const std::shared_ptr<const Checkpoint>& checkpoint, const Mod
     throw CheckpointError(text(path, ": tensor ", table.name, ": a row could not be read"), path,
                           table.name);
   }
+  checkpoint->release_pages();  // the load reads the file by itself; 26B would hold 46 GB of it
   return sums.moments();
 }
 

@@ -75,6 +75,10 @@ void Checkpoint::read(const TensorEntry& entry, int64_t offset, std::span<std::b
   file(entry).read(entry.begin + offset, out, text("tensor ", entry.name));
 }
 
+void Checkpoint::release_pages() const noexcept {
+  for (const auto& file : files_) file->release_pages();
+}
+
 void Checkpoint::require_unchanged() const {
   for (const auto& file : files_) file->require_unchanged();
 }

@@ -42,6 +42,9 @@ class Checkpoint {
   // Reads bytes [offset, offset + out.size()) of a tensor; checked, see MappedFile::read.
   void read(const TensorEntry& entry, int64_t offset, std::span<std::byte> out) const;
 
+  // Gives pages that were read through the mappings back to the system's cache.
+  void release_pages() const noexcept;
+
   // Throws CheckpointError when a file is not as it was when it was opened.
   void require_unchanged() const;
 
