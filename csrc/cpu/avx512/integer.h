@@ -20,7 +20,7 @@ constexpr int kTileTokens = 6;
 constexpr int kHalves = 2;  // a panel is two times 16 rows
 constexpr size_t kLine = 64;
 constexpr size_t kSegmentSums = kSegment / kSumColumns;
-constexpr size_t kPrefetchBytes = 18432;  // what a core has on its way from memory, and more
+constexpr size_t kPrefetchBytes = 2304;
 
 // The tokens of a tile.
 struct Tokens {
