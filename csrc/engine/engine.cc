@@ -75,8 +75,9 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
               ops_->search_int4(), moments_, progress),
       per_layer_rows_(row_source(checkpoint_, loaded_.per_layer_table(), options)),
       cache_(plan_, options.kv, options.global_pages, options.sliding_pages),
-      decoder_(plan_, loaded_.weights(), per_layer_rows_.get(), *ops_, options.max_rows),
-      head_arena_(head_bytes(plan_.vocab)),
+      decoder_(plan_, loaded_.weights(), per_layer_rows_.get(), *ops_, options.max_rows,
+               head_bytes(plan_.vocab)),
+      head_arena_(decoder_.after_layers()),
       logits_(head_arena_.take(Dtype::kF32, {kHeadRows, plan_.vocab})),
       largest_(head_arena_.take(Dtype::kF32,
                                 {kHeadRows, (plan_.vocab + kLogitBlock - 1) / kLogitBlock})),
@@ -86,9 +87,7 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
   if (loaded_.is_any_packed()) ops_->reserve(options.max_rows, plan_.widest_input());
 }
 
-int64_t Engine::scratch_bytes() const {
-  return decoder_.scratch_bytes() + head_arena_.bytes() + ops_->reserved_bytes();
-}
+int64_t Engine::scratch_bytes() const { return decoder_.scratch_bytes() + ops_->reserved_bytes(); }
 
 void Engine::check(const Batch& batch) const {
   const int64_t rows = std::ssize(batch.tokens);

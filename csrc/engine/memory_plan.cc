@@ -114,7 +114,7 @@ int64_t head_bytes(int64_t vocab) {
 
 int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table) {
   const int64_t rounded = is_any_packed ? rounded_bytes(max_rows, plan.widest_input()) : 0;
-  return Scratch::bytes(plan, max_rows, table) + head_bytes(plan.vocab) + rounded;
+  return Scratch::bytes(plan, max_rows, table, head_bytes(plan.vocab)) + rounded;
 }
 
 MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,

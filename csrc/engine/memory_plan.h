@@ -89,8 +89,9 @@ int64_t arena_bytes(const Checkpoint& checkpoint, const BoundTensor& bound,
 // and page counts below 2^31.
 void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages);
 
-// Rows of logits that exist at once.
-inline constexpr int64_t kHeadRows = 16;
+// Rows of logits that exist at once: 8 tiles of 6 tokens read the head's weights together, in
+// memory that the layers mostly need anyway.
+inline constexpr int64_t kHeadRows = 48;
 
 // The head's results, and what it needs besides.
 int64_t head_bytes(int64_t vocab);

@@ -35,8 +35,8 @@ std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
   const int64_t early = width * (plan.first_shared - 1), all = plan.per_layer_width();
   const int64_t expert_rows = experts > 0 ? rows : 0;
   const Dtype f32 = Dtype::kF32;
-  return {{&Scratch::residual, f32, {rows, hidden}},
-          {&Scratch::normed, f32, {rows, hidden}},
+  return {{&Scratch::normed, f32, {rows, hidden}},
+          {&Scratch::residual, f32, {rows, hidden}},
           {&Scratch::branch, f32, {rows, hidden}},
           {&Scratch::queries, f32, {rows, query}},
           {&Scratch::keys, f32, {rows, kv}},
@@ -64,18 +64,23 @@ std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
 
 }  // namespace
 
-int64_t Scratch::bytes(const ModelPlan& plan, int64_t rows, Dtype stored_dtype) {
-  int64_t total = 0;
+int64_t Scratch::bytes(const ModelPlan& plan, int64_t rows, Dtype stored_dtype,
+                       int64_t after_layers) {
+  int64_t normed = 0, others = 0;
   for (const Need& need : needs(plan, rows, stored_dtype)) {
-    total += Arena::padded_bytes(need.dtype, need.shape.elements());
+    (need.field == &Scratch::normed ? normed : others) +=
+        Arena::padded_bytes(need.dtype, need.shape.elements());
   }
-  return total;
+  return normed + std::max(others, after_layers);
 }
 
-Scratch::Scratch(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
-    : arena_(bytes(plan, rows, stored_dtype)) {
+Scratch::Scratch(const ModelPlan& plan, int64_t rows, Dtype stored_dtype, int64_t after)
+    : arena_(bytes(plan, rows, stored_dtype, after)) {
   for (const Need& need : needs(plan, rows, stored_dtype)) {
     this->*need.field = arena_.take(need.dtype, need.shape);
+    if (need.field == &Scratch::normed) {
+      after_layers = arena_.rest().first(static_cast<size_t>(after));
+    }
   }
 }
 
