@@ -47,6 +47,7 @@ void bind_weights(py::module_& module) {
       .def_readonly("packed_bytes", &MemoryPlan::packed_bytes)
       .def_readonly("mapped_bytes", &MemoryPlan::mapped_bytes)
       .def_readonly("disk_bytes", &MemoryPlan::disk_bytes)
+      .def_readonly("table_bytes", &MemoryPlan::table_bytes)
       .def_readonly("global_pages_per_sequence", &MemoryPlan::global_pages_per_sequence)
       .def_readonly("sliding_pages_per_sequence", &MemoryPlan::sliding_pages_per_sequence);
 

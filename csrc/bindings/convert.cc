@@ -172,9 +172,6 @@ WeightFormats to_formats(const std::map<std::string, std::string>& formats,
     }
     out.classes[static_cast<size_t>(to_packed_class(name))] = chosen->format;
   }
-  if (out.format_of(TensorClass::kPerLayerTable) != nullptr && !out.is_table_in_memory) {
-    throw Unsupported("a rounded per-layer table on disk is to come; 'memory' is there");
-  }
   return out;
 }
 

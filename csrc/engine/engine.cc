@@ -20,13 +20,13 @@ ModelPlan checked(ModelPlan plan, const EngineOptions& options) {
   return plan;
 }
 
-std::unique_ptr<RowSource> row_source(const std::shared_ptr<const Checkpoint>& checkpoint,
-                                      const PerLayerTable& table, const EngineOptions& options) {
+std::unique_ptr<RowSource> row_source(const PerLayerTable& table, const EngineOptions& options) {
   if (table.entry == nullptr) return nullptr;
   if (table.rows != nullptr) {
     return std::make_unique<RowSource>(table.layout, table.rows, options.threads, options.max_rows);
   }
-  return std::make_unique<RowSource>(checkpoint, *table.entry, options.threads, options.max_rows);
+  return std::make_unique<RowSource>(table.layout, *table.file, table.begin, options.threads,
+                                     options.max_rows);
 }
 
 void require(bool is_true, const std::string& message) {
@@ -68,12 +68,13 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
       options_(options),
       checkpoint_(std::move(checkpoint)),
       ops_(make_ops("cpu", options.threads)),
-      moments_(options.packed == nullptr ? calibrate(checkpoint_, plan_, options.weights, *ops_,
-                                                     options.threads, [&] { progress(0, 1); })
-                                         : Moments{}),
+      moments_(options.packed.weights == nullptr
+                   ? calibrate(checkpoint_, plan_, options.weights, *ops_, options.threads,
+                               [&] { progress(0, 1); })
+                   : Moments{}),
       loaded_(checkpoint_, plan_, options.weights, options.threads, options.packed,
               ops_->search_int4(), moments_, progress),
-      per_layer_rows_(row_source(checkpoint_, loaded_.per_layer_table(), options)),
+      per_layer_rows_(row_source(loaded_.per_layer_table(), options)),
       cache_(plan_, options.kv, options.global_pages, options.sliding_pages),
       decoder_(plan_, loaded_.weights(), per_layer_rows_.get(), *ops_, options.max_rows,
                head_bytes(plan_.vocab)),
@@ -167,6 +168,7 @@ void Engine::step(const Batch& batch, StepResult result, const std::function<boo
   const DefaultFloatMode mode;
   check(batch);
   checkpoint_->require_unchanged();
+  if (options_.packed.table != nullptr) options_.packed.table->file().require_unchanged();
   lay_out_rows(batch);
 
   auto asked = std::chrono::steady_clock::now();

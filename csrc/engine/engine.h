@@ -21,7 +21,7 @@ struct EngineOptions {
   int threads = 1;
   int64_t max_rows = 256;  // tokens of one step
   int64_t global_pages = 0, sliding_pages = 0;
-  const PackedFile* packed = nullptr;  // read during construction alone
+  PackedFiles packed;  // its weights are read during construction alone, its table while it lives
 };
 
 class Engine {

@@ -42,7 +42,7 @@ int64_t arena_bytes(const Checkpoint& checkpoint, const BoundTensor& bound,
                     const WeightFormats& formats) {
   if (bound.tensor_class == TensorClass::kPerLayerTable) {
     const RowLayout layout = table_layout(checkpoint, bound, formats);
-    if (layout.format == nullptr) return 0;
+    if (layout.format == nullptr || !formats.is_table_in_memory) return 0;
     return Arena::padded_bytes(Dtype::kU8, bound.shape[0] * layout.row_bytes());
   }
   if (bound.vector != nullptr) return Arena::padded_bytes(Dtype::kF32, bound.shape.elements());
@@ -140,15 +140,22 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
     int64_t taken = arena_bytes(checkpoint, bound, formats);
     out.packed_bytes += taken;
     const Dtype stored = checkpoint.view(*bound.entry).dtype;
+    int64_t file_bytes = 0;  // where it is read from a file
     if (is_table) {
       const RowLayout layout = table_layout(checkpoint, bound, formats);
       table = layout.decoded();
       packed = layout.format;
-      if (taken == 0 && formats.is_table_in_memory) taken = bound.shape[0] * layout.row_bytes();
+      file_bytes = bound.shape[0] * layout.row_bytes();
+      if (formats.is_table_in_memory) {
+        taken = std::max(taken, file_bytes);
+      } else if (packed != nullptr) {
+        out.table_bytes = file_bytes;
+      }
     }
     const int64_t count = bound.shape.rank() == 3 ? bound.shape[0] : 1;
     const int64_t parameters =
         bound.matrix != nullptr ? count * bound.rows * bound.shape.back() : bound.shape.elements();
+    if (!is_table) file_bytes = parameters * byte_size(stored);
     const bool is_by_row = is_table || (is_embedding && is_head_packed && taken == 0);
     MemoryRow row{.tensor_class = name_of(bound.tensor_class),
                   .format = format_name(stored, bound, packed),
@@ -156,7 +163,7 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
                            : is_by_row ? "disk"
                                        : "mapped",
                   .parameters = parameters,
-                  .bytes = taken > 0 ? taken : parameters * byte_size(stored)};
+                  .bytes = taken > 0 ? taken : file_bytes};
     if (is_embedding && !is_head_packed) row.tensor_class = "embedding and head";
     (taken > 0 ? out.weight_bytes : is_by_row ? out.disk_bytes : out.mapped_bytes) += row.bytes;
     add_row(out, row);

@@ -26,6 +26,7 @@ struct MemoryPlan {
   int64_t mapped_bytes = 0;     // matrices used where they are: read for every token
   int64_t disk_bytes = 0;       // looked up or read by row: a per-layer table in its file, an
                                 // embedding whose head is packed
+  int64_t table_bytes = 0;      // of those, rounded rows, which have a packed file of their own
   int64_t kv_bytes_per_token = 0, kv_bytes_per_sequence = 0;
   int64_t scratch_bytes = 0;
   int64_t global_pages_per_sequence = 0, sliding_pages_per_sequence = 0;
@@ -46,7 +47,7 @@ struct WeightFormats {
   // Names of bf16 tensors that are on a lattice of int4, and so of int4 whatever their class says
   // (engine/find_lattices.h).
   std::set<std::string, std::less<>> lattices;
-  // Where the per-layer table stands; one that is rounded is in memory.
+  // Where the per-layer table stands, as stored or rounded.
   bool is_table_in_memory = false;
 
   const Format* format_of(TensorClass c) const { return classes[static_cast<size_t>(c)].format; }

@@ -17,9 +17,10 @@ from . import _core
 from .checkpoint import Shards, read_json, read_shards
 from .config import ModelConfig, read_config
 from .display import size
-from .errors import CheckpointError, OutOfMemory, Unsupported
+from .errors import CheckpointError, InvalidArgument, OutOfMemory, Unsupported
 from .hub import find
 from .options import DefaultContext, LoadOptions, check_load, context_for, refuse_unknown
+from .packed_cache import root
 from .policy import CLASSES
 from .types import Plan, PlanRow
 
@@ -74,7 +75,8 @@ def plan(
 
     Raises:
         CheckpointError: a file is damaged, missing or contradicts another.
-        InvalidArgument: an option is out of range or unknown.
+        InvalidArgument: an option is out of range or unknown, or needs a cache where
+            CABOCHON_CACHE is empty.
         Unsupported: right, but not for this build; or a hub id whose files are not here.
     """
     given = {**locals()}
@@ -130,6 +132,14 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
 
     def planned(options: LoadOptions) -> Plan:
         _check_codes(config, shards, options)
+        if memory(options, 1).table_bytes and root() is None:
+            raise InvalidArgument(
+                "load: per_layer_embeddings='disk' needs a file for a per_layer_table in "
+                f"{options.formats['per_layer_table']}, and CABOCHON_CACHE is empty, which means "
+                "no cache: set it to a folder, or load with per_layer_embeddings='memory', or "
+                "leave the table in bf16, whose rows are read from the checkpoint",
+                argument="per_layer_embeddings",
+            )
         return make_plan(
             lambda tokens: memory(options, tokens),
             context=context_for(options.context, config.context),
@@ -141,7 +151,7 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
     def planned_with(keywords: Mapping[str, Any]) -> Plan | None:
         try:
             return planned(options.changed(**keywords))
-        except Unsupported:
+        except (Unsupported, InvalidArgument):
             return None
 
     found = planned(options)
