@@ -70,7 +70,7 @@ void bind_weights(py::module_& module) {
       [](const Checkpoint& checkpoint, const py::object& plan,
          const std::set<std::string>& classes) {
         std::set<TensorClass> asked;
-        for (const std::string& name : classes) asked.insert(to_packed_class(name));
+        for (const std::string& name : classes) asked.insert(to_rounded_class(name));
         const ModelPlan native = to_plan(plan);
         const py::gil_scoped_release release;
         return find_lattices(checkpoint, native, asked);

@@ -20,7 +20,7 @@ const Format* packed_format(const BoundTensor& bound, const WeightFormats& forma
   if (bound.has_codes()) return &kInt4Format;
   if (bound.matrix == nullptr || bound.shape.back() % 32 != 0) return nullptr;
   const bool is_on_lattice =
-      can_be_packed(bound.tensor_class) && formats.lattices.contains(bound.entry->name);
+      facts_of(bound.tensor_class).may_hold_codes && formats.lattices.contains(bound.entry->name);
   return is_on_lattice ? &kInt4Format : formats.format_of(bound.tensor_class);
 }
 

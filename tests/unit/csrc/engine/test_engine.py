@@ -455,6 +455,14 @@ def test_planned_bytes_are_the_bytes_that_are_allocated(folder, formats, table, 
     assert bytes_["kv"] == bench.memory.kv_bytes_per_sequence
 
 
+@pytest.mark.parametrize(
+    "name", ["embedding", "per_layer_context", "router", "norms and scales", "vision", ""]
+)
+def test_a_format_is_refused_for_what_is_never_rounded(folder, name):
+    with pytest.raises(InvalidArgument, match=rf"'{name}' is no class that can be rounded"):
+        Bench(folder, formats=INT8 | {name: "int8"})
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "f16", "f32"])
 def test_a_table_in_memory_gives_the_bits_of_one_on_disk(tmp_path, dtype):
     folder = tiny.write(tmp_path, "e_type", dtype=dtype)
