@@ -292,6 +292,25 @@ def test_a_table_that_cannot_be_rounded_is_named_and_nothing_is_left_of_its_file
     assert files(cache) == []
 
 
+def test_ctrl_c_while_the_table_is_written_leaves_nothing_of_its_file(folder, cache, monkeypatch):
+    written = []
+
+    def interrupted(*arguments: object, path: str, **keywords: object) -> None:
+        def stop(done: int, total: int) -> None:
+            written.append((Path(path).exists(), done, total))
+            raise KeyboardInterrupt
+
+        write_table(*arguments, path=path, **keywords | {"progress": stop})
+
+    write_table = _core.write_table
+    monkeypatch.setattr(_core, "write_table", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load(folder)
+
+    assert written == [(True, 0, ROWS * ROW_BYTES["int8"])]
+    assert files(cache) == []
+
+
 def test_the_plan_counts_the_table_as_on_disk_and_is_what_load_makes(folder, cache):
     options = {"weights": {"default": "int4", "per_layer_table": "int4"}, "memory_limit": "1GiB"}
 
