@@ -22,6 +22,7 @@ from cabochon.errors import (
     InvalidArgument,
     OutOfMemory,
 )
+from cabochon.packed_cache import PackedCache
 
 IDS = [3, 4, 200, 5, 6, 3, 263]
 ROWS, COLUMNS = 264, 192  # of e_type's table
@@ -215,6 +216,25 @@ def test_models_that_are_loaded_at_once_all_find_or_write_the_file(folder, cache
     for one in found:
         np.testing.assert_array_equal(one, expected)
     assert [path.suffix for path in files(cache)] == [".packed"]
+
+
+def test_threads_that_write_a_file_at_once_have_names_of_their_own(tmp_path):
+    cache = PackedCache(tmp_path / "cache", bytes(32), "")
+    both, names = threading.Barrier(2, timeout=10), []
+
+    def write(path: str) -> None:
+        names.append(path)
+        Path(path).open("xb").close()
+        both.wait()
+
+    threads = [threading.Thread(target=cache.write, args=(0, write)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(set(names)) == 2
+    assert files(cache.folder) == [cache.path]
 
 
 def test_without_a_cache_the_load_and_the_plan_say_what_to_do_instead(folder, monkeypatch):

@@ -132,6 +132,16 @@ def test_a_table_of_more_than_a_piece_is_written_whole_and_checked_block_by_bloc
         _core.PackedFile(str(packed)).verify(threads)
 
 
+def test_a_number_of_a_later_piece_that_is_not_finite_is_counted_from_the_start_of_the_table(
+    tmp_path: Path,
+) -> None:
+    values = np.zeros((2001, 8960), np.uint16)
+    values[2000, 7] = 0x7F80
+
+    with pytest.raises(CheckpointError, match="element 17920007 is not finite"):
+        gather(checkpoint(tmp_path, values), [1], form="int8", packed=tmp_path / "packed")
+
+
 def test_no_ids_are_no_rows(tmp_path: Path) -> None:
     out, failures = testing.gather_rows(
         checkpoint(tmp_path, table(32)), "table", "disk", "", np.empty(0, np.int32),
