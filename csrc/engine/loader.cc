@@ -377,6 +377,7 @@ void write_table(const Checkpoint& checkpoint, const ModelPlan& plan, const Weig
     const RowLayout layout = table_layout(checkpoint, bound, formats);
     if (layout.format == nullptr) break;
     write_rows(checkpoint, *bound.entry, layout, file, threads, progress);
+    checkpoint.require_unchanged();  // else rows of two tables would be kept under the key of one
     return;
   }
   throw InvalidArgument(text(file.path, ": this model has no per-layer table that is rounded"));

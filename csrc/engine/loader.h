@@ -84,7 +84,8 @@ class LoadedWeights {
 };
 
 // Rounds the per-layer table of a model, in the format asked for, to a new packed file: that of
-// PackedFiles::table. As write_rows; InvalidArgument where there is no table that is rounded.
+// PackedFiles::table. As write_rows; CheckpointError where the checkpoint changed meanwhile, and
+// InvalidArgument where there is no table that is rounded: the file is then worth nothing.
 void write_table(const Checkpoint& checkpoint, const ModelPlan& plan, const WeightFormats& formats,
                  const NewPackedFile& file, int threads,
                  const std::function<void(int64_t, int64_t)>& progress);

@@ -312,6 +312,22 @@ def test_a_table_that_cannot_be_rounded_is_named_and_nothing_is_left_of_its_file
     assert files(cache) == []
 
 
+def test_a_table_of_a_checkpoint_that_changes_meanwhile_is_not_kept(folder, cache, monkeypatch):
+    write_table = _core.write_table
+
+    def slowly(*arguments: object, **keywords: object) -> None:
+        def touch(done: int, total: int) -> None:
+            os.utime(folder / "model.safetensors", (1, 1))
+
+        write_table(*arguments, **keywords | {"progress": touch})
+
+    monkeypatch.setattr(_core, "write_table", slowly)
+    with pytest.raises(CheckpointError, match="changed under the model"):
+        load(folder)
+
+    assert files(cache) == []
+
+
 def test_ctrl_c_while_the_table_is_written_leaves_nothing_of_its_file(folder, cache, monkeypatch):
     written = []
 
