@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <tuple>
 
@@ -15,20 +16,22 @@ namespace {
 using Entry = std::tuple<std::string, std::string, std::vector<int64_t>, int, int64_t, int64_t>;
 
 std::shared_ptr<Checkpoint> open_checkpoint(const std::vector<std::string>& shards,
-                                            const std::vector<Entry>& rows) {
+                                            const std::vector<Entry>& rows,
+                                            const std::optional<std::vector<int64_t>>& sizes) {
   std::vector<TensorEntry> entries;
   entries.reserve(rows.size());
   for (const auto& [name, dtype, shape, shard, begin, end] : rows) {
     entries.push_back({name, dtype, shape, shard, begin, end});
   }
-  return std::make_shared<Checkpoint>(shards, std::move(entries));
+  return std::make_shared<Checkpoint>(shards, std::move(entries), sizes);
 }
 
 }  // namespace
 
 void bind_weights(py::module_& module) {
   py::class_<Checkpoint, std::shared_ptr<Checkpoint>>(module, "Checkpoint")
-      .def(py::init(&open_checkpoint), py::arg("shards"), py::arg("entries"));
+      .def(py::init(&open_checkpoint), py::arg("shards"), py::arg("entries"), py::kw_only(),
+           py::arg("sizes") = py::none());
 
   py::class_<MemoryPlan>(module, "MemoryPlan")
       .def_property_readonly("rows",

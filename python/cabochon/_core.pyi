@@ -29,12 +29,15 @@ def default_threads() -> int: ...
 
 class Checkpoint:
     """Shards of one model, mapped. entries: (name, dtype, shape, shard, begin, end), bytes counted
-    from the start of the file."""
+    from the start of the file. With sizes (bytes of each shard) no file is opened: enough to plan
+    memory, and whatever reads a weight raises CheckpointError."""
 
     def __init__(
         self,
         shards: Sequence[str],
         entries: Sequence[tuple[str, str, tuple[int, ...], int, int, int]],
+        *,
+        sizes: Sequence[int] | None = None,
     ) -> None: ...
 
 class MemoryPlan:
