@@ -16,7 +16,7 @@ constexpr auto kAskEvery = std::chrono::milliseconds(50);
 
 ModelPlan checked(ModelPlan plan, const EngineOptions& options) {
   check_plan(plan);
-  check_sizes(options.max_rows, 1, options.global_pages, options.sliding_pages);
+  check_sizes(options.max_rows, 1, options.global_pages, options.sliding_pages, options.threads);
   return plan;
 }
 
@@ -84,11 +84,16 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
                                 {kHeadRows, (plan_.vocab + kLogitBlock - 1) / kLogitBlock})),
       chunk_sums_(head_arena_.take(Dtype::kF32,
                                    {kHeadRows, (plan_.vocab + kLogitChunk - 1) / kLogitChunk})),
-      samplers_(static_cast<size_t>(options.threads)) {
+      sampler_arena_(samplers_bytes(plan_.vocab, options.threads)) {
+  for (int i = 0; i < sampler_count(options.threads); ++i) {
+    samplers_.emplace_back(sampler_arena_, plan_.vocab);
+  }
   if (loaded_.is_any_packed()) ops_->reserve(options.max_rows, plan_.widest_input());
 }
 
-int64_t Engine::scratch_bytes() const { return decoder_.scratch_bytes() + ops_->reserved_bytes(); }
+int64_t Engine::scratch_bytes() const {
+  return decoder_.scratch_bytes() + sampler_arena_.bytes() + ops_->reserved_bytes();
+}
 
 void Engine::check(const Batch& batch) const {
   const int64_t rows = std::ssize(batch.tokens);
@@ -210,24 +215,13 @@ void Engine::step(const Batch& batch, StepResult result, const std::function<boo
 
 void Engine::finish_wishes(const Batch& batch, int64_t begin, int64_t count,
                            const StepResult& result) {
-  const auto vocab = static_cast<size_t>(plan_.vocab);
-  const auto top = static_cast<size_t>(std::max(1, batch.top));
-  for (int64_t row = 0; row < count; ++row) {
-    const Wish& wish = batch.wishes[static_cast<size_t>(begin + row)];
-    const SequenceSlice& slice = slice_of(batch, wish);
-    const SamplingArgs* sampling = wish.want == Want::kSample ? slice.sampling : nullptr;
-    // Any thread may get the row. What must grow for it grows here, where failing is allowed.
-    for (Sampler& sampler : samplers_) {
-      sampler.prepare(vocab, top, sampling, slice.history.size());
-    }
-  }
   auto finish = [&](RowRange range) noexcept {
     Sampler& sampler = samplers_[static_cast<size_t>(range.thread)];
     for (int64_t row = range.begin; row < range.end; ++row) {
       finish_wish(batch, begin, row, sampler, result);
     }
   };
-  ThreadPool::shared().parallel_for(options_.threads, count, 1, finish);
+  ThreadPool::shared().parallel_for(sampler_count(options_.threads), count, 1, finish);
   for (int64_t row = 0; row < count; ++row) {
     if (batch.wishes[static_cast<size_t>(begin + row)].want == Want::kLogits) ++logits_rows_;
   }

@@ -91,7 +91,8 @@ void add_row(MemoryPlan& plan, const MemoryRow& row) {
 
 }  // namespace
 
-void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages) {
+void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages,
+                 int threads) {
   constexpr int64_t kMost = (int64_t{1} << 31) - 1;
   const auto require = [](const char* name, int64_t value, int64_t least, int64_t most) {
     if (value < least || value > most) {
@@ -102,6 +103,7 @@ void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_
   require("context", context, 1, kMost);
   require("global_pages", global_pages, 0, kMost);
   require("sliding_pages", sliding_pages, 0, kMost);
+  require("threads", threads, 1, 1024);
 }
 
 int64_t head_bytes(int64_t vocab) {
@@ -112,16 +114,22 @@ int64_t head_bytes(int64_t vocab) {
          rows_of((vocab + kLogitChunk - 1) / kLogitChunk);
 }
 
-int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table) {
+int64_t samplers_bytes(int64_t vocab, int threads) {
+  return sampler_count(threads) * Sampler::bytes(vocab);
+}
+
+int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table,
+                   int threads) {
   const int64_t rounded = is_any_packed ? rounded_bytes(max_rows, plan.widest_input()) : 0;
-  return Scratch::bytes(plan, max_rows, table, head_bytes(plan.vocab)) + rounded;
+  return Scratch::bytes(plan, max_rows, table, head_bytes(plan.vocab)) +
+         samplers_bytes(plan.vocab, threads) + rounded;
 }
 
 MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
                             const WeightFormats& formats, Dtype kv, int64_t context,
-                            int64_t max_rows) {
+                            int64_t max_rows, int threads) {
   check_plan(plan);
-  check_sizes(max_rows, context, 0, 0);
+  check_sizes(max_rows, context, 0, 0, threads);
   ModelWeights weights;
   MemoryPlan out;
   out.weight_bytes = Arena::padded_bytes(Dtype::kU8, sizeof(Int4Blocks));
@@ -177,7 +185,7 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
   out.kv_bytes_per_token = sizes.global_page_bytes / kPagePositions;
   out.kv_bytes_per_sequence = out.global_pages_per_sequence * sizes.global_page_bytes +
                               out.sliding_pages_per_sequence * sizes.sliding_page_bytes;
-  out.scratch_bytes = step_bytes(plan, is_any_packed, max_rows, table);
+  out.scratch_bytes = step_bytes(plan, is_any_packed, max_rows, table, threads);
   return out;
 }
 

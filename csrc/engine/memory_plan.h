@@ -1,6 +1,7 @@
 // What an engine takes, in bytes, before anything is loaded; the allocators ask the same code.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <set>
@@ -87,8 +88,9 @@ int64_t arena_bytes(const Checkpoint& checkpoint, const BoundTensor& bound,
                     const WeightFormats& formats);
 
 // Throws InvalidArgument where a size could not be computed with: max_rows is 1 to 65,536, context
-// and page counts below 2^31.
-void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages);
+// and page counts below 2^31, threads 1 to 1,024.
+void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages,
+                 int threads);
 
 // Rows of logits that exist at once: 8 tiles of 6 tokens read the head's weights together, in
 // memory that the layers mostly need anyway.
@@ -97,12 +99,17 @@ inline constexpr int64_t kHeadRows = 48;
 // The head's results, and what it needs besides.
 int64_t head_bytes(int64_t vocab);
 
-// Activations, logits and, where any matrix is packed, rounded rows of a step; `table` is the type
-// of the per-layer rows.
-int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table);
+// Rows are finished by as many threads at most, each with a sampler.
+inline int sampler_count(int threads) { return std::min(threads, 16); }
+int64_t samplers_bytes(int64_t vocab, int threads);
+
+// Activations, logits, what samplers work in and, where any matrix is packed, rounded rows of a
+// step; `table` is the type of the per-layer rows.
+int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table,
+                   int threads);
 
 MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
                             const WeightFormats& formats, Dtype kv, int64_t context,
-                            int64_t max_rows);
+                            int64_t max_rows, int threads);
 
 }  // namespace cabochon

@@ -64,6 +64,7 @@ def memory_plan(
     kv: str,
     context: int,
     max_rows: int,
+    threads: int,
     per_layer_table: str = "disk",  # or "memory"
     lattices: Sequence[str] = (),
 ) -> MemoryPlan: ...

@@ -21,7 +21,6 @@ from .options import (
     LoadOptions,
     SamplingDefaults,
     check_load,
-    integer,
     refuse_unknown,
 )
 from .packed_cache import TABLE, PackedCache, place
@@ -135,7 +134,7 @@ def _build(
                 files.config.plan,
                 formats=options.formats,
                 kv=options.kv,
-                threads=threads,
+                threads=planned.threads,
                 max_rows=planned.max_rows,
                 global_pages=global_pages,
                 sliding_pages=sliding_pages,
@@ -274,16 +273,6 @@ def _read_files(folder: Path) -> _Files:
         tokenizer=Tokenizer.from_folder(folder) if has_tokenizer else None,
         template=load_template(folder) if has_tokenizer else None,
     )
-
-
-def _threads(asked: int | None) -> int:
-    """What was asked for, else CABOCHON_THREADS, else the cores that there are."""
-    if asked is not None:
-        return asked
-    text = os.environ.get("CABOCHON_THREADS")
-    if text is None:
-        return _core.default_threads()
-    return integer("CABOCHON_THREADS", int(text) if text.isdigit() else text, 1, 1024)
 
 
 def _bos_id(files: _Files) -> int | None:

@@ -19,7 +19,7 @@ from .config import ModelConfig, read_config
 from .display import size
 from .errors import CheckpointError, InvalidArgument, OutOfMemory, Unsupported
 from .hub import find_here, read_headers
-from .options import DefaultContext, LoadOptions, check_load, context_for, refuse_unknown
+from .options import DefaultContext, LoadOptions, check_load, context_for, integer, refuse_unknown
 from .packed_cache import root
 from .policy import CLASSES
 from .types import Plan, PlanRow
@@ -61,8 +61,9 @@ def plan(
     """What `load` with these options would take, and what to change where that is too much.
 
     Reads config.json and the headers of the safetensors files. Of the weights only a few blocks of
-    each matrix are read, to see whether they were trained in int4, and no memory is taken. A plan
-    that does not fit is a result and no error.
+    each matrix are read, to see whether they were trained in int4, and no memory is taken. Threads
+    are counted as load counts them: CABOCHON_THREADS, else the cores. A plan that does not fit is a
+    result and no error.
 
     A hub id whose files are not here is planned from config.json, the index and the headers, which
     are fetched (some 100 KB, `Plan.fetched_bytes`); nothing is written, and `Plan.download_bytes`
@@ -114,6 +115,7 @@ class LoadPlan:
     context: int  # tokens of one sequence
     lattices: tuple[str, ...]  # tensors that were trained in int4 and keep their codes
     max_rows: int  # tokens of one step
+    threads: int
     sequences: int  # computed together; 0 where it does not fit
 
 
@@ -130,6 +132,7 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
     max_rows = max(_ROWS, options.max_sequences)
     context = context_for(options.context, config.context)
     available = available_bytes(options.memory_limit)
+    threads = _threads(options.threads)
 
     @functools.cache
     def lattices(classes: frozenset[str]) -> tuple[str, ...]:
@@ -145,6 +148,7 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
             kv=options.kv,
             context=tokens,
             max_rows=max_rows,
+            threads=threads,
             per_layer_table=options.per_layer_table,
             lattices=lattices(options.exact_classes),
         )
@@ -185,6 +189,7 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
         context=context,
         lattices=lattices(options.exact_classes),
         max_rows=max_rows,
+        threads=threads,
         sequences=min(options.max_sequences, found.sequences_that_fit),
     )
 
@@ -206,6 +211,16 @@ def _unseen(
         "which are not here. If they were (-qat-q4_0-unquantized), load keeps their codes and needs"
         + (" less" if most is None else f" at most {size(most.device_bytes)}")
     )
+
+
+def _threads(asked: int | None) -> int:
+    """What was asked for, else CABOCHON_THREADS, else the cores that there are."""
+    if asked is not None:
+        return asked
+    text = os.environ.get("CABOCHON_THREADS")
+    if text is None:
+        return _core.default_threads()
+    return integer("CABOCHON_THREADS", int(text) if text.isdigit() else text, 1, 1024)
 
 
 def _check_codes(config: ModelConfig, shards: Shards, options: LoadOptions) -> None:

@@ -100,6 +100,21 @@ def test_a_plan_is_what_load_makes_of_the_same_options(demo_folder: Path) -> Non
     assert sum(allocated.values()) == planned.device_bytes
 
 
+@pytest.mark.parametrize("options", [{}, {"threads": 2}])
+def test_threads_are_planned_for_as_load_counts_them(
+    demo_folder: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("CABOCHON_THREADS", "5")
+
+    planned = cabochon.plan(demo_folder)
+    with cabochon.load(demo_folder, **options) as model:
+        loaded = model.plan
+
+    assert loaded.measured["scratch"] == loaded.scratch_bytes
+    # Every thread takes as much: three fewer of them take less.
+    assert (loaded.scratch_bytes < planned.scratch_bytes) == ("threads" in options)
+
+
 def shrunk(config: dict[str, Any]) -> dict[str, Any]:
     """The same model with 7 layers, an eighth of the width and 2,048 tokens; heads, windows, rings
     and the shares of layers are its own."""

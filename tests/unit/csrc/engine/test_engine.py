@@ -58,6 +58,7 @@ class Bench:
             kv=kv,
             context=context,
             max_rows=max_rows,
+            threads=threads,
             per_layer_table=table,
         )
         self.vocab = config.plan.vocab
@@ -461,6 +462,25 @@ def test_planned_bytes_are_the_bytes_that_are_allocated(folder, formats, table, 
 def test_a_format_is_refused_for_what_is_never_rounded(folder, name):
     with pytest.raises(InvalidArgument, match=rf"'{name}' is no class that can be rounded"):
         Bench(folder, formats=INT8 | {name: "int8"})
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16, 17])
+def test_planned_bytes_count_what_a_full_draw_takes_on_each_thread_that_draws(
+    tiny_checkpoint, threads
+):
+    folder = tiny_checkpoint("moe")
+    one, many = Bench(folder, sequences=1), Bench(folder, sequences=1, threads=threads)
+
+    def padded(entries, entry_bytes):
+        return -(-entries * entry_bytes // 64) * 64
+
+    # Two lists of (logit, id) to sort, one of changed logits, a mark an id, a number a block of
+    # 256; 16 rows of logits exist at once, so more threads than that have none to draw from.
+    sampler = 3 * padded(one.vocab, 8) + padded(one.vocab, 1) + padded(-(-one.vocab // 256), 4)
+    more = (min(threads, 16) - 1) * sampler
+    assert many.memory.scratch_bytes - one.memory.scratch_bytes == more
+    for bench in (one, many):
+        assert bench.engine.memory()["scratch"] == bench.memory.scratch_bytes
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "f16", "f32"])
