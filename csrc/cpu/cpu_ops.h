@@ -30,10 +30,11 @@ class CpuOps final : public Ops {
   CpuOps(const Kernels& kernels, int threads);
 
   std::string tier() const override { return kernels_.tier; }
-  void reserve(int64_t tokens, int64_t cols) override;
+  void reserve(int64_t tokens, int64_t cols, int64_t ffn) override;
   int64_t reserved_bytes() const override {
     return static_cast<int64_t>(codes_.capacity() + sizeof(float) * scales_.capacity() +
-                                sizeof(int32_t) * sums_.capacity());
+                                sizeof(int32_t) * sums_.capacity() +
+                                sizeof(float) * gated_.capacity());
   }
   SearchInt4 search_int4() const override { return kernels_.search_int4; }
 
@@ -103,8 +104,6 @@ class CpuOps final : public Ops {
   static constexpr int64_t kOperationsWorthABarrier = 1 << 18;
   static constexpr int64_t kRunsPerThread = 16;
   static constexpr int64_t kRowGranule = 32;  // weight rows a thread takes at least: one panel
-  // gated_matmul: from so many tokens on, so many columns of gate and up at a time.
-  static constexpr int64_t kGatedTokens = 16, kGatedColumns = 64;
 
   Kernels kernels_;
   int threads_;
@@ -114,6 +113,7 @@ class CpuOps final : public Ops {
   std::vector<int8_t> codes_;
   std::vector<float> scales_;
   std::vector<int32_t> sums_;
+  std::vector<float> gated_;  // what gated_matmul works in
   static constexpr int64_t kMostItems = 256;
   std::vector<AttentionItem> items_;  // of attention: those computed before the next barrier
   std::vector<int64_t> runs_;         // where in items_ the partitions of other queries begin

@@ -88,7 +88,8 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
   for (int i = 0; i < sampler_count(options.threads); ++i) {
     samplers_.emplace_back(sampler_arena_, plan_.vocab);
   }
-  if (loaded_.is_any_packed()) ops_->reserve(options.max_rows, plan_.widest_input());
+  ops_->reserve(options.max_rows, loaded_.is_any_packed() ? plan_.widest_input() : 0,
+                plan_.widest_ffn());
 }
 
 int64_t Engine::scratch_bytes() const {

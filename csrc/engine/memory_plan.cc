@@ -121,8 +121,9 @@ int64_t samplers_bytes(int64_t vocab, int threads) {
 int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table,
                    int threads) {
   const int64_t rounded = is_any_packed ? rounded_bytes(max_rows, plan.widest_input()) : 0;
+  const int64_t gated = gated_scratch(max_rows, plan.widest_ffn(), threads);
   return Scratch::bytes(plan, max_rows, table, head_bytes(plan.vocab)) +
-         samplers_bytes(plan.vocab, threads) + rounded;
+         samplers_bytes(plan.vocab, threads) + rounded + gated * byte_size(Dtype::kF32);
 }
 
 MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,

@@ -103,8 +103,8 @@ int64_t head_bytes(int64_t vocab);
 inline int sampler_count(int threads) { return std::min(threads, 16); }
 int64_t samplers_bytes(int64_t vocab, int threads);
 
-// Activations, logits, what samplers work in and, where any matrix is packed, rounded rows of a
-// step; `table` is the type of the per-layer rows.
+// Activations, logits, what samplers and gated_matmul work in and, where any matrix is packed,
+// rounded rows of a step; `table` is the type of the per-layer rows.
 int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table,
                    int threads);
 

@@ -35,13 +35,14 @@ std::span<T> take(Arena& arena, int64_t count) {
 }  // namespace
 
 int64_t Sampler::bytes(int64_t vocab) {
-  return 3 * padded<Candidate>(vocab) + padded<uint8_t>(vocab) + padded<int32_t>(blocks_of(vocab));
+  return 2 * padded<Candidate>(vocab) + padded<float>(vocab) + padded<uint8_t>(vocab) +
+         padded<int32_t>(blocks_of(vocab));
 }
 
 Sampler::Sampler(Arena& arena, int64_t vocab)
     : candidates_(take<Candidate>(arena, vocab)),
       sorted_(take<Candidate>(arena, vocab)),
-      changes_(take<Candidate>(arena, vocab)),
+      before_(take<float>(arena, vocab)),
       marks_(take<uint8_t>(arena, vocab)),
       blocks_(take<int32_t>(arena, blocks_of(vocab))) {}
 
@@ -111,11 +112,14 @@ void Sampler::sort_all(std::span<const float> values) {
 
 void Sampler::change(const Logits& logits, const SamplingArgs& args,
                      std::span<const int32_t> history) {
+  const std::span<int32_t> blocks = blocks_.first(logits.largest.size());
+  std::fill(blocks.begin(), blocks.end(), 0);
   const auto set = [&](int32_t id, auto&& changed) {
-    float& logit = logits.values[static_cast<size_t>(id)];
-    uint8_t& marks = marks_[static_cast<size_t>(id)];
-    if (marks == 0) changes_[change_count_++] = {logit, id};
-    marks |= kChanged;
+    const auto at = static_cast<size_t>(id);
+    float& logit = logits.values[at];
+    if (marks_[at] == 0) before_[at] = logit;
+    marks_[at] |= kChanged;
+    blocks[at / kLogitBlock] = 1;
     logit = changed(logit);
   };
   for (const int32_t id : args.banned) set(id, [](float) { return kBanned; });
@@ -130,11 +134,6 @@ void Sampler::change(const Logits& logits, const SamplingArgs& args,
       marks_[static_cast<size_t>(id)] |= kPenalized;
     }
   }
-  const std::span<int32_t> blocks = blocks_.first(logits.largest.size());
-  std::fill(blocks.begin(), blocks.end(), 0);
-  for (const Candidate& c : changes_.first(change_count_)) {
-    blocks[static_cast<size_t>(c.id / kLogitBlock)] = 1;
-  }
   for (size_t block = 0; block < blocks.size(); ++block) {
     if (blocks[block] == 0) continue;
     const size_t begin = block * kLogitBlock;
@@ -147,11 +146,14 @@ int32_t Sampler::draw(const Logits& logits, const SamplingArgs& args,
                       std::span<const int32_t> history, int64_t position) {
   change(logits, args, history);
   const int32_t token = pick(logits, args, position);
-  for (const Candidate& c : changes_.first(change_count_)) {
-    logits.values[static_cast<size_t>(c.id)] = c.logit;
-    marks_[static_cast<size_t>(c.id)] = 0;
+  const std::span<const int32_t> changed[] = {args.banned, args.bias_ids, history};
+  for (const std::span<const int32_t> ids : changed) {
+    for (const int32_t id : ids) {
+      const auto at = static_cast<size_t>(id);
+      if (marks_[at] != 0) logits.values[at] = before_[at];
+      marks_[at] = 0;
+    }
   }
-  change_count_ = 0;
   return token;
 }
 

@@ -66,10 +66,9 @@ class Sampler {
   void sort_all(std::span<const float> values);
 
   std::span<Candidate> candidates_, sorted_;  // [vocab] each; the second is free once sorted
-  std::span<Candidate> changes_;              // [vocab]: ids that were changed, values before it
-  size_t change_count_ = 0;
-  std::span<uint8_t> marks_;   // [vocab]: what was done to an id; 0 between calls
-  std::span<int32_t> blocks_;  // [ceil(vocab / kLogitBlock)]
+  std::span<float> before_;                   // [vocab]: of a marked id, its logit before
+  std::span<uint8_t> marks_;                  // [vocab]: what was done to an id; 0 between calls
+  std::span<int32_t> blocks_;                 // [ceil(vocab / kLogitBlock)]
 };
 
 }  // namespace cabochon

@@ -30,7 +30,7 @@ struct Scratch {
   Tensor values;     // the same
   Tensor attended;   // as queries
   Tensor attention;  // what attention works in
-  Tensor gate, up;   // [rows, ffn]
+  Tensor gate;       // [rows, ffn]
   Tensor stored;     // [rows, layers * width] in the table's type: rows of the per-layer table
   Tensor early;      // [rows, (first_shared - 1) * width]: per-layer inputs of the layers that run
                      // for all rows

@@ -166,7 +166,6 @@ void Ops::gated_matmul(const GatedMatmulArgs& args) {
   require_weight("gated_matmul", "gate", args.gate, args.gate.rows, args.x.shape[1]);
   require_weight("gated_matmul", "up", args.up, args.gate.rows, args.x.shape[1]);
   require("gated_matmul", "out", args.out, out);
-  require("gated_matmul", "up_rows", args.up_rows, out);
   observe(args.gate, args.x);
   observe(args.up, args.x);
   compute_gated_matmul(args);

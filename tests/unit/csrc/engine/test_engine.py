@@ -474,9 +474,10 @@ def test_planned_bytes_count_what_a_full_draw_takes_on_each_thread_that_draws(
     def padded(entries, entry_bytes):
         return -(-entries * entry_bytes // 64) * 64
 
-    # Two lists of (logit, id) to sort, one of changed logits, a mark an id, a number a block of
-    # 256; 16 rows of logits exist at once, so more threads than that have none to draw from.
-    sampler = 3 * padded(one.vocab, 8) + padded(one.vocab, 1) + padded(-(-one.vocab // 256), 4)
+    # Two lists of (logit, id) to sort, logits before they were changed, a mark an id, a number a
+    # block of 256; 16 rows of logits exist at once: more threads than that have none to draw from.
+    ids = 2 * padded(one.vocab, 8) + padded(one.vocab, 4) + padded(one.vocab, 1)
+    sampler = ids + padded(-(-one.vocab // 256), 4)
     more = (min(threads, 16) - 1) * sampler
     assert many.memory.scratch_bytes - one.memory.scratch_bytes == more
     for bench in (one, many):
@@ -585,15 +586,17 @@ def test_a_wide_mlp_gives_a_row_the_same_bits_alone_and_among_many(tmp_path, for
         head_dim=32,
     )  # fmt: skip
     folder = tiny.write_checkpoint(tmp_path, config, 1)
-    # On two threads 320 and 288 columns of gate and up: whole blocks, and half of one.
+    # On two threads 320 and 288 columns of gate and up: whole blocks, and half of one. On five two
+    # blocks each and less for the last, on seven less than two blocks each.
     ids = prompt(4, 247, 64)
     one = Bench(folder, formats=formats)
     alone = np.concatenate(
         [one.step([(0, ids[i : i + 13], i)]).logits for i in range(0, len(ids), 13)]
     )
 
-    for threads in (1, 2, 5):
+    for threads in (1, 2, 3, 5, 7):
         many = Bench(folder, max_rows=256, threads=threads, formats=formats)
+        assert many.engine.memory()["scratch"] == many.memory.scratch_bytes
         together = many.step([(0, ids, 0)]).logits
         np.testing.assert_array_equal(bits(together), bits(alone))
 
