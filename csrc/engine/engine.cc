@@ -29,14 +29,16 @@ std::unique_ptr<RowSource> row_source(const PerLayerTable& table, const EngineOp
                                      options.max_rows);
 }
 
-void require(bool is_true, const std::string& message) {
-  if (!is_true) throw InvalidArgument("step: " + message);
+// The parts make a message only when there is something to say.
+template <typename... Parts>
+void require(bool is_true, const Parts&... parts) {
+  if (!is_true) throw InvalidArgument(text("step: ", parts...));
 }
 
 void require_pages(std::span<const int32_t> pages, int64_t count, const char* kind, size_t index) {
   for (const int32_t page : pages) {
-    require(page >= 0 && page < count,
-            text("sequence ", index, " has ", kind, " page ", page, ", the cache has ", count));
+    require(page >= 0 && page < count, "sequence ", index, " has ", kind, " page ", page,
+            ", the cache has ", count);
   }
 }
 
@@ -54,8 +56,8 @@ void require_own_pages(const Batch& batch, std::span<const int32_t> SequenceSlic
       for (const SequenceSlice& other : batch.sequences) {
         held += std::count((other.*pages).begin(), (other.*pages).end(), page);
       }
-      require(held == 1, text("sequence ", i, " writes to ", kind, " page ", page,
-                              ", which stands ", held, " times in the page tables of this batch"));
+      require(held == 1, "sequence ", i, " writes to ", kind, " page ", page, ", which stands ",
+              held, " times in the page tables of this batch");
     }
   }
 }
@@ -98,12 +100,12 @@ int64_t Engine::scratch_bytes() const {
 
 void Engine::check(const Batch& batch) const {
   const int64_t rows = std::ssize(batch.tokens);
-  require(rows > 0 && rows <= options_.max_rows,
-          text(rows, " tokens, expected 1 to ", options_.max_rows));
+  require(rows > 0 && rows <= options_.max_rows, rows, " tokens, expected 1 to ",
+          options_.max_rows);
   const int64_t ids =
       plan_.per_layer_vocab > 0 ? std::min(plan_.vocab, plan_.per_layer_vocab) : plan_.vocab;
   for (const int32_t token : batch.tokens) {
-    require(token >= 0 && token < ids, text("token id ", token, " is not in 0 to ", ids - 1));
+    require(token >= 0 && token < ids, "token id ", token, " is not in 0 to ", ids - 1);
   }
   const int64_t window = kv_sizes(plan_, options_.kv).longest_window;
   int64_t next = 0;
@@ -111,26 +113,26 @@ void Engine::check(const Batch& batch) const {
     const SequenceSlice& s = batch.sequences[i];
     require(s.first_token == next && s.tokens > 0 && s.tokens <= rows - next && s.position >= 0 &&
                 s.position < kMaxPosition,
-            text("sequence ", i, " takes ", s.tokens, " rows from ", s.first_token, " at position ",
-                 s.position, ", expected rows from ", next, " of ", rows));
+            "sequence ", i, " takes ", s.tokens, " rows from ", s.first_token, " at position ",
+            s.position, ", expected rows from ", next, " of ", rows);
     next += s.tokens;
     require_pages(s.global_pages, cache_.global_pages(), "global", i);
     require_pages(s.sliding_pages, cache_.sliding_pages(), "sliding", i);
     const int64_t end = s.position + s.tokens;
     const int64_t global = kPagePositions * std::ssize(s.global_pages);
-    require(end <= global,
-            text("sequence ", i, " ends at position ", end, ", its global pages at ", global));
+    require(end <= global, "sequence ", i, " ends at position ", end, ", its global pages at ",
+            global);
     // Before the ring comes round for the first time, every position has a place of its own.
     const int64_t ring = kPagePositions * std::ssize(s.sliding_pages);
     const int64_t needed = window + s.tokens + kPagePositions - 1;
-    require(window == 0 || end <= ring || ring >= needed,
-            text("sequence ", i, " has a ring of ", ring, " positions, expected ", needed,
-                 " for a window of ", window, " and ", s.tokens, " tokens"));
+    require(window == 0 || end <= ring || ring >= needed, "sequence ", i, " has a ring of ", ring,
+            " positions, expected ", needed, " for a window of ", window, " and ", s.tokens,
+            " tokens");
   }
-  require(next == rows, text("sequences cover ", next, " of ", rows, " rows"));
+  require(next == rows, "sequences cover ", next, " of ", rows, " rows");
   require_own_pages(batch, &SequenceSlice::global_pages, "global");
   if (window > 0) require_own_pages(batch, &SequenceSlice::sliding_pages, "sliding");
-  require(batch.top >= 0 && batch.top <= 256, text("top is ", batch.top, ", expected 0 to 256"));
+  require(batch.top >= 0 && batch.top <= 256, "top is ", batch.top, ", expected 0 to 256");
   for (size_t i = 0; i < batch.sequences.size(); ++i) {
     const SequenceSlice& s = batch.sequences[i];
     const bool is_sampled =
@@ -138,15 +140,15 @@ void Engine::check(const Batch& batch) const {
           return wish.want == Want::kSample && wish.token >= s.first_token &&
                  wish.token < s.first_token + s.tokens;
         });
-    require(!is_sampled || s.sampling != nullptr,
-            text("sequence ", i, " wants a token, but has no sampling"));
+    require(!is_sampled || s.sampling != nullptr, "sequence ", i,
+            " wants a token, but has no sampling");
   }
   int64_t last = -1;
   for (const Wish& wish : batch.wishes) {
-    require(wish.token > last && wish.token < rows,
-            text("a wish for row ", wish.token, " after one for row ", last, " of ", rows));
+    require(wish.token > last && wish.token < rows, "a wish for row ", wish.token,
+            " after one for row ", last, " of ", rows);
     require(wish.want != Want::kTarget || (wish.target >= 0 && wish.target < plan_.vocab),
-            text("target ", wish.target, " is not in 0 to ", plan_.vocab - 1));
+            "target ", wish.target, " is not in 0 to ", plan_.vocab - 1);
     last = wish.token;
   }
 }
