@@ -117,7 +117,6 @@ def _build(
     memory = planned.memory
     global_pages = planned.sequences * memory.global_pages_per_sequence
     sliding_pages = planned.sequences * memory.sliding_pages_per_sequence
-    threads = _threads(options.threads)
     in_arena = dict(options.formats)
     if options.per_layer_table == "disk":
         in_arena.pop("per_layer_table", None)
@@ -125,7 +124,7 @@ def _build(
     cache = (
         place(files.shards, files.fingerprint, in_arena, planned.lattices) if is_packed else None
     )
-    table = _open_table(files, planned, options, threads, progress) if memory.table_bytes else None
+    table = _open_table(files, planned, options, progress) if memory.table_bytes else None
 
     def make_engine(packed: _core.PackedFile | None) -> _core.Engine:
         with Bar("load", "B", progress) as bar:
@@ -199,7 +198,6 @@ def _open_table(
     files: _Files,
     planned: LoadPlan,
     options: LoadOptions,
-    threads: int,
     progress: bool | Callable[[Any], object] | None,
 ) -> _core.PackedFile:
     """The rounded per-layer table on disk, every block of it verified. Written where there is none
@@ -210,7 +208,7 @@ def _open_table(
 
     def verified(path: str) -> _core.PackedFile:
         file = _core.PackedFile(path, cache.key)
-        file.verify(threads)
+        file.verify(planned.threads)
         return file
 
     path = cache.find()
@@ -229,7 +227,7 @@ def _open_table(
                 path=path,
                 key=cache.key,
                 about=cache.about,
-                threads=threads,
+                threads=planned.threads,
                 progress=bar.update,
             )
 
