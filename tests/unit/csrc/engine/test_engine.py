@@ -586,8 +586,8 @@ def test_a_wide_mlp_gives_a_row_the_same_bits_alone_and_among_many(tmp_path, for
         head_dim=32,
     )  # fmt: skip
     folder = tiny.write_checkpoint(tmp_path, config, 1)
-    # On two threads 320 and 288 columns of gate and up: whole blocks, and half of one. On five two
-    # blocks each and less for the last, on seven less than two blocks each.
+    # 19 panels of gate and up: on two threads 7 for each, and the other 5 one by one to whoever is
+    # free; on seven threads 2 each.
     ids = prompt(4, 247, 64)
     one = Bench(folder, formats=formats)
     alone = np.concatenate(
