@@ -98,10 +98,10 @@ void CpuOps::compute_gated_matmul(const GatedMatmulArgs& args) {
     const bool is_many = tokens >= kGatedTokens;
     const bool is_blocked = is_many && size >= 2 * kGatedColumns;
     const int64_t step = is_blocked ? kGatedColumns : size;
-    // This thread's part of the scratch: [tokens, step] of up, then the same of gate. All threads
-    // before this one have at least as many rows, so their parts end before it.
-    const int64_t before = 2 * kGatedColumns * range.thread;
-    float* up = gated_.data() + (is_many ? std::min(range.begin, before) : range.begin) * tokens;
+    // [tokens, step] of up, then the same of gate: in this thread's part of the scratch, which
+    // holds 2 * kGatedColumns at most, or at the place of the range itself.
+    const int64_t place = is_many ? 2 * kGatedColumns * range.thread : range.begin;
+    float* up = gated_.data() + place * tokens;
     for (int64_t first = range.begin; first < range.end; first += step) {
       const int64_t count = std::min(step, range.end - first);
       float* out = args.out.floats() + first;

@@ -27,7 +27,7 @@ inline constexpr int64_t kGatedTokens = 16, kGatedColumns = 64;
 // gate and up on each thread for many.
 inline int64_t gated_scratch(int64_t tokens, int64_t ffn, int threads) {
   return std::max(std::min(tokens, kGatedTokens - 1) * ffn,
-                  tokens * std::min(ffn, 2 * kGatedColumns * threads));
+                  (tokens < kGatedTokens ? 0 : tokens) * 2 * kGatedColumns * threads);
 }
 
 // Queries that attention takes at once, and float32 values that it works in for as many of them.

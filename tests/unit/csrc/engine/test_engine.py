@@ -475,10 +475,11 @@ def test_planned_bytes_count_what_a_full_draw_takes_on_each_thread_that_draws(
         return -(-entries * entry_bytes // 64) * 64
 
     # Two lists of (logit, id) to sort, logits before they were changed, a mark an id, a number a
-    # block of 256; 16 rows of logits exist at once: more threads than that have none to draw from.
+    # block of 256; at most 16 threads draw. Every one has 64 columns of gate and of up for each of
+    # 128 tokens besides.
     ids = 2 * padded(one.vocab, 8) + padded(one.vocab, 4) + padded(one.vocab, 1)
     sampler = ids + padded(-(-one.vocab // 256), 4)
-    more = (min(threads, 16) - 1) * sampler
+    more = (min(threads, 16) - 1) * sampler + (threads - 1) * 128 * 2 * 64 * 4
     assert many.memory.scratch_bytes - one.memory.scratch_bytes == more
     for bench in (one, many):
         assert bench.engine.memory()["scratch"] == bench.memory.scratch_bytes
@@ -578,23 +579,24 @@ def test_rounded_weights_stay_near_the_stored_ones_and_int8_nearer_than_int4(tin
     assert far["int8"] < far["int4"] / 3
 
 
+# 608: 19 panels of gate and up. On two threads 7 for each, and the other 5 one by one to whoever is
+# free; on seven threads 2 each. 160 on four threads: all of it one by one. 224 on five: one each.
+@pytest.mark.parametrize("ffn", [608, 160, 224])
 @pytest.mark.parametrize("formats", [{}, INT8, INT4], ids=["stored", "int8", "int4"])
-def test_a_wide_mlp_gives_a_row_the_same_bits_alone_and_among_many(tmp_path, formats):
+def test_a_wide_mlp_gives_a_row_the_same_bits_alone_and_among_many(tmp_path, formats, ffn):
     config = tiny.gemma3_text(
         layers=2, pattern=2, query_pre_attn_scalar=16, vocab_size=64, hidden_size=96,
-        intermediate_size=608, sliding_window=16, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=ffn, sliding_window=16, num_attention_heads=2, num_key_value_heads=1,
         head_dim=32,
     )  # fmt: skip
     folder = tiny.write_checkpoint(tmp_path, config, 1)
-    # 19 panels of gate and up: on two threads 7 for each, and the other 5 one by one to whoever is
-    # free; on seven threads 2 each.
     ids = prompt(4, 247, 64)
     one = Bench(folder, formats=formats)
     alone = np.concatenate(
         [one.step([(0, ids[i : i + 13], i)]).logits for i in range(0, len(ids), 13)]
     )
 
-    for threads in (1, 2, 3, 5, 7):
+    for threads in (1, 2, 3, 4, 5, 7):
         many = Bench(folder, max_rows=256, threads=threads, formats=formats)
         assert many.engine.memory()["scratch"] == many.memory.scratch_bytes
         together = many.step([(0, ids, 0)]).logits
