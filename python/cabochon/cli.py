@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .results import Result
 
 _TO_COME = ("doctor", "evaluate", "quantize", "serve")
-_FILES_TO_COME = ("image", "audio", "video", "schema", "tools")
+_FILES_TO_COME = ("image", "audio", "video", "schema")
 _DEMO_PROMPT = "Once upon a time"
 
 
@@ -102,6 +102,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--raw", action="store_true", help="no chat template: plain text")
     generate.add_argument("--json", action="store_true", help="the whole result as JSON")
+    generate.add_argument(
+        "--tools",
+        metavar="FILE.py",
+        help="its public functions: the model may call them, none is run",
+    )
     for name in _FILES_TO_COME:
         generate.add_argument(f"--{name}", metavar="FILE", help="to come")
 
@@ -197,6 +202,10 @@ def _generate(options: argparse.Namespace) -> None:
             {"role": "user", "content": text},
         ]
     keywords = {**_given(options, _SAMPLING), "raw": options.raw}
+    if options.tools is not None:
+        from .chat.tools import read_file
+
+        keywords["tools"] = read_file(Path(options.tools))
     with _load(options) as model:
         if options.json:
             result = model.generate(prompt, **keywords)
@@ -220,9 +229,12 @@ def _read_input() -> str:
 
 
 def _write(model: Model, prompt: Any, keywords: dict[str, Any]) -> Result:
-    """Streams one answer to stdout."""
+    """Streams one answer to stdout; a call of a tool is a line of JSON."""
     result = None
     for event in model.stream(prompt, **keywords):
+        if event.tool_call is not None:
+            call = {"name": event.tool_call.name, "arguments": dict(event.tool_call.arguments)}
+            _answer(f"{json.dumps(call, ensure_ascii=False)}\n")
         _answer(event.text)
         result = event.result
     print(flush=True)

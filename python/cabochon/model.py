@@ -12,12 +12,14 @@ import numpy as np
 
 from . import information
 from .chat.template import ChatTemplate
+from .chat.tools import read_tools
 from .config import ModelConfig
 from .display import Bar
 from .errors import CabochonError, InvalidArgument, Unsupported
 from .generation import Generation, Setting
 from .options import (
     IMAGE_TOKENS,
+    GenerateOptions,
     SamplingDefaults,
     check_generate,
     flag,
@@ -25,7 +27,17 @@ from .options import (
     one_of,
     refuse_unknown,
 )
-from .prompts import Prepared, PromptReader, check_ids, is_messages, named, roles, split
+from .prompts import (
+    CALL,
+    CALL_END,
+    Prepared,
+    PromptReader,
+    check_ids,
+    is_messages,
+    named,
+    roles,
+    split,
+)
 from .reading import LogitsReading, LogprobsReading, check_logits_bytes, check_positions
 from .results import Event, Result
 from .scheduler.loop import Loop
@@ -141,9 +153,16 @@ class Model:
                 seed and its position alone; `Result.seed` has the one used.
             logprobs: True: natural log-probabilities of the chosen tokens; k from 1 to 256: also
                 the k most likely.
-            tools, tool_choice, strict_tools, thinking, thinking_budget, schema, regex, choices,
-                grammar, adapter: to come.
-            parallel_tool_calls, image_tokens: without effect until tools and images come.
+            tools: what the model may call: functions (types and docstring declare them), OpenAI's
+                dicts, pydantic classes, mixed. None is run: `Result.tool_calls` has the calls, each
+                checked against its schema (`ToolCall.error`).
+            tool_choice: "auto", or "none": tools are declared, and no call is written. "required",
+                a name, or OpenAI's dict form: to come.
+            parallel_tool_calls: False ends the answer after one call.
+            strict_tools: False checks calls after they are written; None does what is there, so
+                far the same. True, which binds them while they are written: to come.
+            thinking, thinking_budget, schema, regex, choices, grammar, adapter: to come.
+            image_tokens: without effect until images come.
             preserve_thinking: keep thoughts of earlier turns that called tools.
             raw: text goes after BOS untemplated.
             continue_final: continue the last message, which is the assistant's.
@@ -204,12 +223,13 @@ class Model:
             vocab_size=self.vocab_size,
             context=self.context,
         )
+        no_call, one_call = self._call_limits(options)
         setting = Setting(
             options=options,
             tokenizer=self._parts.tokenizer,
-            stop_ids=frozenset((*self._parts.stop_ids, *options.stop_token_ids)),
+            stop_ids=frozenset((*self._parts.stop_ids, *options.stop_token_ids, *one_call)),
             context=self.context,
-            banned=np.array(self._parts.banned, np.int32),
+            banned=np.array(sorted({*self._parts.banned, *no_call}), np.int32),
             manifest=information.manifest_fields(self._parts),
             is_streamed=is_streamed,
         )
@@ -222,6 +242,7 @@ class Model:
                 prepared = self._prompts.to_continue(
                     item,
                     raw=options.raw,
+                    tools=[tool.declaration() for tool in options.tools],
                     preserve_thinking=options.preserve_thinking,
                     continue_final=options.continue_final,
                     allow_control=options.allow_special_tokens_in_content,
@@ -236,6 +257,16 @@ class Model:
                 generation.sequence.finish(error)
             generations.append(generation)
         return generations, is_list
+
+    def _call_limits(self, options: GenerateOptions) -> tuple[list[int], list[int]]:
+        """Ids that are banned so that no tool is called, and that end an answer after one call."""
+        tokenizer = self._parts.tokenizer
+        if tokenizer is None:
+            return [], []
+        ids = tokenizer.control_ids
+        no_call = [ids[CALL]] if options.tool_choice == "none" and CALL in ids else []
+        is_single = not options.parallel_tool_calls and CALL_END in ids
+        return no_call, [ids[CALL_END]] if is_single else []
 
     def _events(
         self, generations: list[Generation], on_error: str, is_list: bool
@@ -417,14 +448,14 @@ class Model:
 
         Raises:
             TemplateError: a base model, or messages that cannot be rendered.
-            Unsupported: tools and media parts, which are to come.
+            InvalidArgument: a tool that cannot be declared.
+            Unsupported: media parts, which are to come, or a model that calls no tools.
         """
         self._enter()
         one_of("image_tokens", image_tokens, IMAGE_TOKENS)
-        if len(tools) > 0:
-            raise Unsupported("render: tools is to come")
         rendered = self._prompts.render(
             messages,
+            tools=[tool.declaration() for tool in read_tools(tools)],
             thinking=flag("thinking", thinking),
             preserve_thinking=flag("preserve_thinking", preserve_thinking),
             add_generation_prompt=flag("add_generation_prompt", add_generation_prompt),

@@ -16,6 +16,7 @@ from .tokenizer import Tokenizer
 from .types import Ints, Prompt
 
 MAX_PROMPTS = 1_000_000
+CALL, CALL_END = "<|tool_call>", "<tool_call|>"  # around every call of a tool
 _PIECE_BYTES = 48  # of the longest piece in the published vocabulary
 
 
@@ -123,20 +124,24 @@ class PromptReader:
         prompt: Any,
         *,
         raw: bool,
+        tools: Sequence[Mapping[str, Any]] = (),
         preserve_thinking: bool,
         continue_final: bool,
         allow_control: bool,
     ) -> Prepared:
-        """A prompt as generate reads it.
+        """A prompt as generate reads it. Token ids and a `Prompt` are what they are: `tools` are
+        not declared in them again.
 
         Raises:
-            InvalidArgument: empty, of no known kind, or ids outside the vocabulary.
+            InvalidArgument: empty, of no known kind, or ids outside the vocabulary; `tools` for
+                plain text, which declares nothing.
             ContextOverflow: no room is left for one token of output.
             TemplateError: messages that cannot be rendered.
         """
         if is_messages(prompt):
             prepared = self._from_messages(
                 prompt,
+                tools=tools,
                 preserve_thinking=preserve_thinking,
                 continue_final=continue_final,
                 allow_control=allow_control,
@@ -150,7 +155,13 @@ class PromptReader:
         elif isinstance(prompt, str) and prompt and self.template is not None and not raw:
             self._check_size(prompt)
             messages = [{"role": "user", "content": prompt}]
-            prepared = self._from_messages(messages, allow_control=allow_control)
+            prepared = self._from_messages(messages, tools=tools, allow_control=allow_control)
+        elif isinstance(prompt, str) and tools:
+            raise InvalidArgument(
+                f"tools: found {len(tools)} for plain text, expected messages and a chat template, "
+                "which declares them",
+                argument="tools",
+            )
         else:
             prepared = self._plain(prompt, bos="auto", special=allow_control)
         self._check_length(prepared.token_ids.size, self.context - 1, " and one of output")
@@ -171,16 +182,23 @@ class PromptReader:
         self._check_length(prepared.token_ids.size, self.context, "")
         return prepared
 
-    def render(self, messages: Any, **rendering: Any) -> RenderedPrompt:
-        """Messages through the checkpoint's template."""
+    def render(
+        self, messages: Any, *, tools: Sequence[Mapping[str, Any]] = (), **rendering: Any
+    ) -> RenderedPrompt:
+        """Messages through the checkpoint's template; `tools` are declarations."""
         if self.template is None:
             raise TemplateError(
                 "messages: this checkpoint has no chat template (it is a base model), expected "
                 "text or token ids",
                 argument="prompt",
             )
+        tokenizer = self.need_tokenizer()
+        if tools and CALL not in tokenizer.control_ids:
+            raise Unsupported(
+                f"tools: found {len(tools)}, but this model calls none: its tokenizer has no {CALL}"
+            )
         return render(
-            messages, template=self.template, tokenizer=self.need_tokenizer(), **rendering
+            messages, template=self.template, tokenizer=tokenizer, tools=tools, **rendering
         )
 
     def need_tokenizer(self) -> Tokenizer:
