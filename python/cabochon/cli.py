@@ -230,12 +230,14 @@ def _read_input() -> str:
 
 def _write(model: Model, prompt: Any, keywords: dict[str, Any]) -> Result:
     """Streams one answer to stdout; a call of a tool is a line of JSON."""
-    result = None
+    result, is_inside_line = None, False
     for event in model.stream(prompt, **keywords):
+        text = event.text
         if event.tool_call is not None:
             call = {"name": event.tool_call.name, "arguments": dict(event.tool_call.arguments)}
-            _answer(f"{json.dumps(call, ensure_ascii=False)}\n")
-        _answer(event.text)
+            text = "\n" * is_inside_line + json.dumps(call, ensure_ascii=False) + "\n"
+        _answer(text)
+        is_inside_line = not text.endswith("\n") if text else is_inside_line
         result = event.result
     print(flush=True)
     assert result is not None, "the last event has the result"

@@ -284,15 +284,22 @@ def is_record(annotation: Any) -> bool:
 
 
 def type_hints(thing: Any, where: str) -> dict[str, Any]:
-    """Annotations of a function or class, forward references resolved.
+    """Annotations of a class's fields or a function's parameters, forward references resolved.
 
     Raises:
         InvalidArgument: one names what does not exist.
     """
+    holder = thing
+    if not isinstance(thing, type):
+        # A result's type is not looked at, and may exist for type checkers alone.
+        hints = getattr(thing, "__annotations__", {})
+        given = {key: hint for key, hint in hints.items() if key != "return"}
+        holder = types.SimpleNamespace(__annotations__=given)
+    names = getattr(inspect.unwrap(thing), "__globals__", None)
     try:
-        return typing.get_type_hints(thing, include_extras=True)
+        return typing.get_type_hints(holder, globalns=names, include_extras=True)
     except (NameError, AttributeError, TypeError, SyntaxError) as error:
-        _wrong(where, f"an annotation that cannot be resolved ({error})", "types that exist")
+        _wrong(where, f"an annotation that cannot be resolved ({error})", "types of its module")
 
 
 def properties_of(
@@ -341,9 +348,15 @@ def _record_schema(kind: Any, where: str, inside: tuple[type, ...]) -> dict[str,
         if (docstring or "").startswith(f"{class_name}("):  # made by dataclass itself
             docstring = None
     else:
-        optional = kind.__optional_keys__
+        optional = {name for name, hint in hints.items() if _is_optional_key(kind, name, hint)}
     description, schema = properties_of(hints, optional, docstring, where, inside=(*inside, kind))
     return {**schema, **({"description": description} if description else {})}
+
+
+def _is_optional_key(kind: Any, name: str, hint: Any) -> bool:
+    # Not by `__optional_keys__` alone, which is wrong where annotations are kept as text.
+    marked = getattr(typing.get_origin(hint), "_name", None)
+    return marked == "NotRequired" or (marked != "Required" and name in kind.__optional_keys__)
 
 
 def _has_default(field: dataclasses.Field[Any]) -> bool:

@@ -135,7 +135,10 @@ def read_tools(tools: Any) -> tuple[Tool, ...]:
         _wrong("tools", f"{len(tools):,}", f"at most {MAX_TOOLS:,}")
     read: dict[str, Tool] = {}
     for index, item in enumerate(tools):
-        tool = _read(item, f"tools[{index}]")
+        try:
+            tool = _read(item, f"tools[{index}]")
+        except RecursionError:
+            _wrong(f"tools[{index}]", "a type that is part of itself", "types that end")
         if tool.name in read:
             first = list(read).index(tool.name)
             _wrong(f"tools[{index}]", f"{tool.name!r}, as tools[{first}]", "each name once")
@@ -218,7 +221,6 @@ def _read_function(function: Callable[..., Any], where: str) -> Tool:
             _wrong(where, f"{parameter} ({kind})", "parameters that are given by name")
         if parameter.name not in hints:
             _wrong(where, f"{parameter.name} without a type", f"one, as in {parameter.name}: str")
-        # A default of None says that None may be given.
         types[parameter.name] = hints[parameter.name]
     defaults = {key: item.default for key, item in signature.parameters.items()}
     optional = [key for key, default in defaults.items() if default is not inspect.Parameter.empty]
@@ -254,8 +256,8 @@ def _read_dict(given: Mapping[str, Any], where: str) -> Tool:
             _wrong(where, f"a dict with {_shown(given)}", "{'type': 'function', 'function': {...}}")
         inner = given.get("function", {})
         where = f"{where}.function"
-    if not isinstance(inner, Mapping):
-        _wrong(where, type(inner).__name__, "a dict with name, description and parameters")
+    if not isinstance(inner, Mapping) or inner.get("type", "function") != "function":
+        _wrong(where, f"{inner!r}"[:100], "a dict with name, description and parameters")
     if unknown := [key for key in inner if key not in (*_KEYS, "type")]:
         _wrong(where, f"a key {unknown[0]!r}", f"only {', '.join(_KEYS)}")
     function = plain_json({key: inner[key] for key in _KEYS if inner.get(key) is not None}, where)
@@ -398,7 +400,8 @@ def check_calls(calls: Iterable[ToolCall], tools: Sequence[Tool]) -> tuple[ToolC
 def _call_error(call: ToolCall, tools: Mapping[str, Tool]) -> str | None:
     if call.name in tools:
         return tools[call.name].check(call.arguments)
-    return f"unknown tool {call.name!r}, expected one of: {', '.join(tools) or 'none is declared'}"
+    known = f"expected one of: {', '.join(tools)}" if tools else "expected none"
+    return f"unknown tool {call.name!r}, {known}"
 
 
 def answer_call(call: ToolCall, tools: Sequence[Tool]) -> str | dict[str, Any]:
@@ -439,6 +442,7 @@ def result_content(value: Any) -> str | dict[str, Any]:
         TypeError, ValueError: it cannot be said in JSON.
         InvalidArgument: it has more than 1 MiB, or too many levels. Nothing is cut.
     """
+    value = value.value if isinstance(value, enum.Enum) else value
     if not isinstance(value, str):
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
         value = json.loads(text)
