@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from . import information
+from .chat.parser import AnswerParser
 from .chat.template import ChatTemplate
 from .config import ModelConfig
 from .display import Bar
@@ -32,7 +33,7 @@ from .scheduler.loop import Loop
 from .scheduler.scheduler import Scheduler
 from .scheduler.sequence import Sequence as Running
 from .tokenizer import Tokenizer
-from .types import Floats, Ints, ModelInfo, Plan, Prompt, TokenLogprobs
+from .types import Floats, Ints, ModelInfo, Parsed, Plan, Prompt, TokenLogprobs
 
 if TYPE_CHECKING:
     from . import _core
@@ -141,9 +142,11 @@ class Model:
                 seed and its position alone; `Result.seed` has the one used.
             logprobs: True: natural log-probabilities of the chosen tokens; k from 1 to 256: also
                 the k most likely.
-            tools, tool_choice, strict_tools, thinking, thinking_budget, schema, regex, choices,
-                grammar, adapter: to come.
+            tools, tool_choice, strict_tools, thinking_budget, schema, regex, choices, grammar,
+                adapter: to come.
             parallel_tool_calls, image_tokens: without effect until tools and images come.
+            thinking: let the model think first; text and messages are rendered for that, other
+                prompts are taken as they are.
             preserve_thinking: keep thoughts of earlier turns that called tools.
             raw: text goes after BOS untemplated.
             continue_final: continue the last message, which is the assistant's.
@@ -159,7 +162,7 @@ class Model:
             InvalidArgument: an option or a prompt is out of range or unknown.
             ContextOverflow: a prompt leaves no room for a token.
             TemplateError: messages that cannot be rendered.
-            Unsupported: an option that is to come.
+            Unsupported: an option that is to come, or `thinking` of a model that cannot.
             NumericalError: NaN or infinity in the logits.
         """
         given = {**locals()}
@@ -176,7 +179,7 @@ class Model:
         return results if is_list else results[0]
 
     def stream(self, prompt: Any, **options: Any) -> Iterator[Event]:
-        """As `generate`, with the same tokens, giving the text as it is written.
+        """As `generate`, with the same tokens, giving thought, text and calls as they are written.
 
         Args:
             prompt, options: those of `generate`, checked before this returns.
@@ -222,6 +225,7 @@ class Model:
                 prepared = self._prompts.to_continue(
                     item,
                     raw=options.raw,
+                    thinking=options.thinking,
                     preserve_thinking=options.preserve_thinking,
                     continue_final=options.continue_final,
                     allow_control=options.allow_special_tokens_in_content,
@@ -438,6 +442,42 @@ class Model:
             starts_in=rendered.starts_in,
         )
 
+    def parse(
+        self, ids: Sequence[int] | Ints, *, starts_in: str = "answer", tools: Sequence[Any] = ()
+    ) -> Parsed:
+        """Thought, text and tool calls of generated ids, which may be cut anywhere.
+
+        Args:
+            ids: what was generated, with the token that stopped it.
+            starts_in: "thinking" where the prompt ended in an open thought (`Prompt.starts_in`).
+            tools: to come.
+
+        Returns:
+            As `Result` has them; `cut_in` is None where the ids end with a stop of the model. The
+            ids of calls are "call_0", "call_1", ...: other than those in a `Result`, they are not
+            different from those of another turn.
+
+        Raises:
+            InvalidArgument: an id that is no integer of the vocabulary.
+            Unsupported: the checkpoint has no tokenizer; `tools`, which is to come.
+        """
+        self._enter()
+        checked = check_ids(ids, self.vocab_size, name="ids").tolist()
+        one_of("starts_in", starts_in, ("answer", "thinking"))
+        if len(tools) > 0:
+            raise Unsupported("parse: tools is to come")
+        parser = AnswerParser(self._prompts.need_tokenizer(), starts_in=starts_in)
+        for token_id in checked:
+            parser.push(token_id)
+        parser.finish()
+        has_ended = len(checked) > 0 and checked[-1] in self.stop_token_ids
+        return Parsed(
+            text=parser.text,
+            thinking=parser.thinking,
+            tool_calls=parser.tool_calls,
+            cut_in=None if has_ended else parser.state,
+        )
+
     # --- facts -----------------------------------------------------------------------------------
 
     @property
@@ -497,10 +537,6 @@ class Model:
     def score(self, prompt: Any, continuations: Any, **options: Any) -> NoReturn:
         """Log-probabilities of continuations. To come: raises Unsupported."""
         self._to_come("score")
-
-    def parse(self, ids: Any, **options: Any) -> NoReturn:
-        """Thought, text and tool calls of generated ids. To come: raises Unsupported."""
-        self._to_come("parse")
 
     def inspect(self, prompt: Any, **options: Any) -> NoReturn:
         """Hidden states, routing, attention. To come: raises Unsupported."""

@@ -123,6 +123,7 @@ class PromptReader:
         prompt: Any,
         *,
         raw: bool,
+        thinking: bool,
         preserve_thinking: bool,
         continue_final: bool,
         allow_control: bool,
@@ -133,10 +134,14 @@ class PromptReader:
             InvalidArgument: empty, of no known kind, or ids outside the vocabulary.
             ContextOverflow: no room is left for one token of output.
             TemplateError: messages that cannot be rendered.
+            Unsupported: `thinking` of a model that has no thought channel.
         """
+        if thinking:
+            self._check_thinks()
         if is_messages(prompt):
             prepared = self._from_messages(
                 prompt,
+                thinking=thinking,
                 preserve_thinking=preserve_thinking,
                 continue_final=continue_final,
                 allow_control=allow_control,
@@ -150,7 +155,7 @@ class PromptReader:
         elif isinstance(prompt, str) and prompt and self.template is not None and not raw:
             self._check_size(prompt)
             messages = [{"role": "user", "content": prompt}]
-            prepared = self._from_messages(messages, allow_control=allow_control)
+            prepared = self._from_messages(messages, thinking=thinking, allow_control=allow_control)
         else:
             prepared = self._plain(prompt, bos="auto", special=allow_control)
         self._check_length(prepared.token_ids.size, self.context - 1, " and one of output")
@@ -240,6 +245,14 @@ class PromptReader:
             checked = np.concatenate([np.array([self._bos_id], np.int32), checked])
         kind = "prompt" if isinstance(prompt, Prompt) else "ids"
         return Prepared(token_ids=checked, kind=kind, template_sha256=sha256)
+
+    def _check_thinks(self) -> None:
+        control_ids = self.tokenizer.control_ids if self.tokenizer else {}
+        if self.template is None or "<|channel>" not in control_ids:
+            raise Unsupported(
+                "thinking is True, but this model has no thought channel: expected an "
+                "instruction-tuned Gemma 4"
+            )
 
     def _check_size(self, text: str) -> None:
         """Refuses text that cannot fit whatever it encodes to, before it is encoded."""
