@@ -21,7 +21,7 @@ from .display import numbers, size
 
 if TYPE_CHECKING:
     from .model import Model
-    from .results import Result
+    from .results import Event, Result
 
 _TO_COME = ("doctor", "evaluate", "quantize", "serve")
 _FILES_TO_COME = ("image", "audio", "video", "schema")
@@ -82,6 +82,26 @@ def _say(text: str) -> None:
 
 def _answer(text: str) -> None:
     print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
+
+
+def _show(event: Event, before: str) -> str:
+    """An answer on stdout, all else apart from it. Takes the kind of the event before, gives the
+    kind of this one."""
+    if before == "thinking" != event.kind:
+        _aside("\n")
+    if event.kind == "text":
+        _answer(event.text)
+    elif event.kind == "thinking":
+        _aside(event.text)
+    elif event.tool_call is not None:
+        _aside(f"{event.tool_call.raw}\n")
+    return event.kind
+
+
+def _aside(text: str) -> None:
+    is_terminal = sys.stderr.isatty()
+    shown = f"\x1b[2m{visible(text)}\x1b[0m" if is_terminal else text  # dim
+    print(shown, end="", file=sys.stderr, flush=True)
 
 
 # --- arguments -----------------------------------------------------------------------------------
@@ -229,15 +249,10 @@ def _read_input() -> str:
 
 
 def _write(model: Model, prompt: Any, keywords: dict[str, Any]) -> Result:
-    """Streams one answer to stdout; a call of a tool is a line of JSON."""
-    result, is_inside_line = None, False
+    """Streams one answer to stdout; thoughts and calls go to stderr."""
+    result, kind = None, ""
     for event in model.stream(prompt, **keywords):
-        text = event.text
-        if event.tool_call is not None:
-            call = {"name": event.tool_call.name, "arguments": dict(event.tool_call.arguments)}
-            text = "\n" * is_inside_line + json.dumps(call, ensure_ascii=False) + "\n"
-        _answer(text)
-        is_inside_line = not text.endswith("\n") if text else is_inside_line
+        kind = _show(event, kind)
         result = event.result
     print(flush=True)
     assert result is not None, "the last event has the result"
@@ -282,11 +297,13 @@ def _turn(
     """One question and its answer, added to `messages`; what was said of a stopped one stays."""
     question = {"role": "user", "content": text}
     said: list[str] = []
+    kind = ""
     try:
         events = model.stream([*messages, question], **keywords)
         for event in events:
-            said.append(event.text)
-            _answer(event.text)
+            kind = _show(event, kind)
+            if event.kind == "text":
+                said.append(event.text)
             if event.result is not None and stats:
                 _say(f"\n{numbers(event.result)}")
     except KeyboardInterrupt:

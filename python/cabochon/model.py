@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from . import information
+from .chat.parser import AnswerParser
 from .chat.template import ChatTemplate
-from .chat.tools import read_tools
+from .chat.tools import check_calls, read_tools
 from .config import ModelConfig
 from .display import Bar
 from .errors import CabochonError, InvalidArgument, Unsupported
@@ -44,7 +45,7 @@ from .scheduler.loop import Loop
 from .scheduler.scheduler import Scheduler
 from .scheduler.sequence import Sequence as Running
 from .tokenizer import Tokenizer
-from .types import Floats, Ints, ModelInfo, Plan, Prompt, TokenLogprobs
+from .types import Floats, Ints, ModelInfo, Parsed, Plan, Prompt, TokenLogprobs
 
 if TYPE_CHECKING:
     from . import _core
@@ -161,7 +162,9 @@ class Model:
             parallel_tool_calls: False ends the answer after one call.
             strict_tools: False checks calls after they are written; None does what is there, so
                 far the same. True, which binds them while they are written: to come.
-            thinking, thinking_budget, schema, regex, choices, grammar, adapter: to come.
+            thinking: let the model think first; text and messages are rendered for that, other
+                prompts are taken as they are.
+            thinking_budget, schema, regex, choices, grammar, adapter: to come.
             image_tokens: without effect until images come.
             preserve_thinking: keep thoughts of earlier turns that called tools.
             raw: text goes after BOS untemplated.
@@ -178,7 +181,7 @@ class Model:
             InvalidArgument: an option or a prompt is out of range or unknown.
             ContextOverflow: a prompt leaves no room for a token.
             TemplateError: messages that cannot be rendered.
-            Unsupported: an option that is to come.
+            Unsupported: an option that is to come, or `thinking` of a model that cannot.
             NumericalError: NaN or infinity in the logits.
         """
         given = {**locals()}
@@ -195,7 +198,7 @@ class Model:
         return results if is_list else results[0]
 
     def stream(self, prompt: Any, **options: Any) -> Iterator[Event]:
-        """As `generate`, with the same tokens, giving the text as it is written.
+        """As `generate`, with the same tokens, giving thought, text and calls as they are written.
 
         Args:
             prompt, options: those of `generate`, checked before this returns.
@@ -243,6 +246,7 @@ class Model:
                     item,
                     raw=options.raw,
                     tools=[tool.declaration() for tool in options.tools],
+                    thinking=options.thinking,
                     preserve_thinking=options.preserve_thinking,
                     continue_final=options.continue_final,
                     allow_control=options.allow_special_tokens_in_content,
@@ -469,6 +473,41 @@ class Model:
             starts_in=rendered.starts_in,
         )
 
+    def parse(
+        self, ids: Sequence[int] | Ints, *, starts_in: str = "answer", tools: Sequence[Any] = ()
+    ) -> Parsed:
+        """Thought, text and tool calls of generated ids, which may be cut anywhere.
+
+        Args:
+            ids: what was generated, with the token that stopped it.
+            starts_in: "thinking" where the prompt ended in an open thought (`Prompt.starts_in`).
+            tools: as for `generate`; calls are checked against them. None: they are not checked.
+
+        Returns:
+            As `Result` has them; `cut_in` is None where the ids end with a stop of the model. The
+            ids of calls are "call_0", "call_1", ...: other than those in a `Result`, they are not
+            different from those of another turn.
+
+        Raises:
+            InvalidArgument: an id that is no integer of the vocabulary.
+            Unsupported: the checkpoint has no tokenizer.
+        """
+        self._enter()
+        checked = check_ids(ids, self.vocab_size, name="ids").tolist()
+        one_of("starts_in", starts_in, ("answer", "thinking"))
+        known = read_tools(tools)
+        parser = AnswerParser(self._prompts.need_tokenizer(), starts_in=starts_in)
+        for token_id in checked:
+            parser.push(token_id)
+        parser.finish()
+        has_ended = len(checked) > 0 and checked[-1] in self.stop_token_ids
+        return Parsed(
+            text=parser.text,
+            thinking=parser.thinking,
+            tool_calls=check_calls(parser.tool_calls, known) if known else parser.tool_calls,
+            cut_in=None if has_ended else parser.state,
+        )
+
     # --- facts -----------------------------------------------------------------------------------
 
     @property
@@ -528,10 +567,6 @@ class Model:
     def score(self, prompt: Any, continuations: Any, **options: Any) -> NoReturn:
         """Log-probabilities of continuations. To come: raises Unsupported."""
         self._to_come("score")
-
-    def parse(self, ids: Any, **options: Any) -> NoReturn:
-        """Thought, text and tool calls of generated ids. To come: raises Unsupported."""
-        self._to_come("parse")
 
     def inspect(self, prompt: Any, **options: Any) -> NoReturn:
         """Hidden states, routing, attention. To come: raises Unsupported."""

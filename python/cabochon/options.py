@@ -134,6 +134,7 @@ class GenerateOptions:
     tool_choice: str | Mapping[str, Any]  # "auto", "none", "required" or OpenAI's dict with a name
     parallel_tool_calls: bool
     strict_tools: bool  # calls are constrained to their schema; else checked after parsing
+    thinking: bool
     preserve_thinking: bool
     raw: bool
     continue_final: bool
@@ -214,6 +215,7 @@ def check_generate(
         tool_choice=_tool_choice(given["tool_choice"], tools),
         parallel_tool_calls=flag("parallel_tool_calls", given["parallel_tool_calls"]),
         strict_tools=_strict_tools(given["strict_tools"], given["tool_choice"]),
+        thinking=flag("thinking", given["thinking"]),
         preserve_thinking=flag("preserve_thinking", given["preserve_thinking"]),
         raw=flag("raw", given["raw"]),
         continue_final=flag("continue_final", given["continue_final"]),
@@ -240,7 +242,7 @@ def _refuse_to_come(given: Mapping[str, Any]) -> None:
             argument="thinking_budget",
         )
     asked = {
-        "thinking": flag("thinking", given["thinking"]),
+        "thinking_budget": given["thinking_budget"] is not None,
         "adapter": given["adapter"] is not None,
         **dict.fromkeys(constraints, True),
     }

@@ -125,6 +125,7 @@ class PromptReader:
         *,
         raw: bool,
         tools: Sequence[Mapping[str, Any]] = (),
+        thinking: bool,
         preserve_thinking: bool,
         continue_final: bool,
         allow_control: bool,
@@ -137,11 +138,15 @@ class PromptReader:
                 plain text, which declares nothing.
             ContextOverflow: no room is left for one token of output.
             TemplateError: messages that cannot be rendered.
+            Unsupported: `thinking` of a model that has no thought channel.
         """
+        if thinking:
+            self._check_thinks()
         if is_messages(prompt):
             prepared = self._from_messages(
                 prompt,
                 tools=tools,
+                thinking=thinking,
                 preserve_thinking=preserve_thinking,
                 continue_final=continue_final,
                 allow_control=allow_control,
@@ -155,7 +160,9 @@ class PromptReader:
         elif isinstance(prompt, str) and prompt and self.template is not None and not raw:
             self._check_size(prompt)
             messages = [{"role": "user", "content": prompt}]
-            prepared = self._from_messages(messages, tools=tools, allow_control=allow_control)
+            prepared = self._from_messages(
+                messages, tools=tools, thinking=thinking, allow_control=allow_control
+            )
         elif isinstance(prompt, str) and tools:
             raise InvalidArgument(
                 f"tools: found {len(tools)} for plain text, expected messages and a chat template, "
@@ -258,6 +265,14 @@ class PromptReader:
             checked = np.concatenate([np.array([self._bos_id], np.int32), checked])
         kind = "prompt" if isinstance(prompt, Prompt) else "ids"
         return Prepared(token_ids=checked, kind=kind, template_sha256=sha256)
+
+    def _check_thinks(self) -> None:
+        control_ids = self.tokenizer.control_ids if self.tokenizer else {}
+        if self.template is None or "<|channel>" not in control_ids:
+            raise Unsupported(
+                "thinking is True, but this model has no thought channel: expected an "
+                "instruction-tuned Gemma 4"
+            )
 
     def _check_size(self, text: str) -> None:
         """Refuses text that cannot fit whatever it encodes to, before it is encoded."""
