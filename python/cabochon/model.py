@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from . import information
-from .chat.template import ChatTemplate
+from .chat.template import Template
 from .config import ModelConfig
 from .display import Bar
 from .errors import CabochonError, InvalidArgument, Unsupported
@@ -48,7 +48,7 @@ class Parts:
     fingerprint: str
     config: ModelConfig
     tokenizer: Tokenizer | None
-    template: ChatTemplate | None
+    template: Template | None
     bos_id: int | None
     stop_ids: tuple[int, ...]
     banned: tuple[int, ...]
@@ -141,8 +141,9 @@ class Model:
                 seed and its position alone; `Result.seed` has the one used.
             logprobs: True: natural log-probabilities of the chosen tokens; k from 1 to 256: also
                 the k most likely.
-            tools, tool_choice, strict_tools, thinking, thinking_budget, schema, regex, choices,
-                grammar, adapter: to come.
+            thinking: ask for thoughts before the answer.
+            tools, tool_choice, strict_tools, thinking_budget, schema, regex, choices, grammar,
+                adapter: to come.
             parallel_tool_calls, image_tokens: without effect until tools and images come.
             preserve_thinking: keep thoughts of earlier turns that called tools.
             raw: text goes after BOS untemplated.
@@ -222,6 +223,7 @@ class Model:
                 prepared = self._prompts.to_continue(
                     item,
                     raw=options.raw,
+                    thinking=options.thinking,
                     preserve_thinking=options.preserve_thinking,
                     continue_final=options.continue_final,
                     allow_control=options.allow_special_tokens_in_content,
@@ -415,21 +417,35 @@ class Model:
     ) -> Prompt:
         """What `generate` would send for these messages.
 
+        Args:
+            messages: as for `generate`, in any order. A media part that has a type and no source
+                is printed as its placeholder.
+            tools: OpenAI declarations: {"type": "function", "function": {"name", ...}}.
+            thinking: ask for thoughts.
+            preserve_thinking: keep thoughts of earlier turns that called tools.
+            add_generation_prompt: open the model's turn at the end.
+            continue_final: leave the last message, which is the assistant's, open.
+            image_tokens: without effect until images come.
+
+        Returns:
+            The text that the published template gives, byte for byte, and its token ids.
+
         Raises:
             TemplateError: a base model, or messages that cannot be rendered.
-            Unsupported: tools and media parts, which are to come.
+            InvalidArgument: a message or tool that is none; the text names it.
+            Unsupported: media parts with a source, which are to come; thinking or tools of Gemma 3.
         """
         self._enter()
         one_of("image_tokens", image_tokens, IMAGE_TOKENS)
-        if len(tools) > 0:
-            raise Unsupported("render: tools is to come")
         rendered = self._prompts.render(
             messages,
+            tools=tools,
             thinking=flag("thinking", thinking),
             preserve_thinking=flag("preserve_thinking", preserve_thinking),
             add_generation_prompt=flag("add_generation_prompt", add_generation_prompt),
             continue_final=flag("continue_final", continue_final),
             any_order=True,
+            placeholders=True,
         )
         return Prompt(
             text=rendered.text,

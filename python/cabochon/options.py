@@ -129,6 +129,7 @@ class GenerateOptions:
     logit_bias: tuple[tuple[int, float], ...]  # by id
     seed: int | tuple[int, ...] | None
     logprobs: bool | int
+    thinking: bool
     preserve_thinking: bool
     raw: bool
     continue_final: bool
@@ -203,6 +204,7 @@ def check_generate(
         logprobs=logprobs
         if isinstance(logprobs, bool)
         else integer("logprobs", logprobs, 1, min(256, vocab_size)),
+        thinking=flag("thinking", given["thinking"]),
         preserve_thinking=flag("preserve_thinking", given["preserve_thinking"]),
         raw=flag("raw", given["raw"]),
         continue_final=flag("continue_final", given["continue_final"]),
@@ -233,7 +235,7 @@ def _refuse_to_come(given: Mapping[str, Any]) -> None:
         "tools": len(given["tools"]) > 0,
         "tool_choice": given["tool_choice"] not in ("auto", "none"),
         "strict_tools": given["strict_tools"] is not None,
-        "thinking": flag("thinking", given["thinking"]),
+        "thinking_budget": given["thinking_budget"] is not None,
         "adapter": given["adapter"] is not None,
         **dict.fromkeys(constraints, True),
     }
