@@ -242,7 +242,7 @@ def _tool(
         description=description,
         parameters=schema,
         function=function,
-        unsaid=tuple(_unsaid(_declared(schema), top=True)),
+        unsaid=tuple(_unsaid(_with_nullable(schema), top=True)),
         _declared={"name": name, "description": description, "parameters": _declared(schema)},
         _schema=Schema(schema, where),
     )
@@ -318,19 +318,15 @@ def _each(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> An
     return change(inner)
 
 
-def _binding(schema: dict[str, Any]) -> dict[str, Any]:
+def _binding(schema: dict[str, Any]) -> Any:
     """The schema with `nullable: true`, a word of declarations, said in JSON Schema."""
-
-    def change(item: dict[str, Any]) -> dict[str, Any]:
-        return nullable(item) if item.pop("nullable", False) is True else item
-
-    changed: dict[str, Any] = _each(schema, change)
-    return changed
+    return _each(
+        schema, lambda item: nullable(item) if item.pop("nullable", None) is True else item
+    )
 
 
-def _declared(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with "or null" said as declarations say it, and without what goes without saying:
-    that an object has no properties but those it lists."""
+def _with_nullable(schema: dict[str, Any]) -> Any:
+    """The schema with "or null" said in the word of declarations."""
 
     def change(item: dict[str, Any]) -> dict[str, Any]:
         kinds = item.get("type")
@@ -339,12 +335,22 @@ def _declared(schema: dict[str, Any]) -> dict[str, Any]:
             if "enum" in item:
                 item["enum"] = [choice for choice in item["enum"] if choice is not None]
             item["nullable"] = True
-        if item.get("additionalProperties") is False:
-            del item["additionalProperties"]
         return item
 
-    changed: dict[str, Any] = _each(schema, change)
-    return changed
+    return _each(schema, change)
+
+
+def _declared(schema: dict[str, Any]) -> Any:
+    """The schema as it is printed best. The templates take an object's keywords for properties
+    where it lists none: so each lists some, and says nothing about others."""
+
+    def change(item: dict[str, Any]) -> dict[str, Any]:
+        if item.get("type") == "object":
+            item.setdefault("properties", {})
+            item.pop("additionalProperties", None)
+        return item
+
+    return _each(_with_nullable(schema), change)
 
 
 def _unsaid(schema: dict[str, Any], path: str = "", *, top: bool = False) -> Iterable[str]:
