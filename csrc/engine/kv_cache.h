@@ -5,6 +5,7 @@
 // (ops/args.h). Shared layers store nothing.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "base/buffer.h"
@@ -29,6 +30,8 @@ struct KvSizes {
 
 KvSizes kv_sizes(const ModelPlan& plan, Dtype dtype);
 
+enum class PageKind : uint8_t { kGlobal, kSliding };
+
 class KvCache {
  public:
   // dtype: float32, bf16 or int8. Memory is touched page by page, as pages are written to.
@@ -40,8 +43,15 @@ class KvCache {
   int64_t sliding_pages() const { return sliding_pages_; }
   int64_t bytes() const { return global_.bytes() + sliding_.bytes(); }
 
+  int64_t page_bytes(PageKind kind) const {
+    return kind == PageKind::kGlobal ? sizes_.global_page_bytes : sizes_.sliding_page_bytes;
+  }
+  // The bytes of one page. Throws InvalidArgument for one that there is not.
+  std::span<std::byte> page(PageKind kind, int64_t index);
+
  private:
   int64_t global_pages_, sliding_pages_;
+  KvSizes sizes_;
   Buffer global_, sliding_;
   std::vector<KvLayer> layers_;
 };

@@ -140,6 +140,14 @@ class Engine:
         penalty. top: how many of the most likely tokens each wish reports, 0 to 256.
         """
 
+    def copy_pages(self, kind: str, from_pages: Ints, to_pages: Ints) -> None:
+        """Pages to[i] of "global" or "sliding" become what from[i] are, one after the other."""
+
+    def page_bytes(self, kind: str) -> int: ...
+    def read_pages(self, kind: str, pages: Ints) -> npt.NDArray[np.uint8]:
+        """The bytes of whole pages, [pages, page_bytes]."""
+
+    def write_pages(self, kind: str, pages: Ints, bytes: npt.NDArray[np.uint8]) -> None: ...
     def write_packed(self, path: str, key: bytes, about: str = "") -> None: ...
     def close(self) -> None: ...
 

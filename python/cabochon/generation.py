@@ -17,6 +17,7 @@ from .chat.tools import check_calls
 from .options import GenerateOptions
 from .prompts import Prepared
 from .results import Event, Result
+from .scheduler.past import Past
 from .scheduler.sequence import Answer, Sampling, Sequence, Want
 from .tokenizer import Tokenizer
 from .types import Ints, Manifest, Timings, ToolCall, Usage
@@ -76,7 +77,17 @@ class Setting:
 class Generation:
     """From a prompt to a Result; the consumer of its sequence."""
 
-    def __init__(self, prompt: Prepared, seed: int, setting: Setting, *, index: int) -> None:
+    def __init__(
+        self,
+        prompt: Prepared,
+        seed: int,
+        setting: Setting,
+        *,
+        index: int,
+        past: Past | None = None,
+        keeps: bool = False,
+    ) -> None:
+        """past, keeps: those of its sequence."""
         options = setting.options
         self.prompt, self.seed, self.index = prompt, seed, index
         self.events: deque[Event] = deque()
@@ -118,6 +129,8 @@ class Generation:
             limit=size + self._most,
             top=options.top,
             sampling=_sampling(options, seed, setting.banned),
+            past=past,
+            keeps=keeps,
         )
 
     def take(self, answer: Answer) -> bool:
@@ -235,6 +248,7 @@ class Generation:
     def _usage(self, outline: Outline) -> Usage:
         return Usage(
             prompt_tokens=int(self.prompt.token_ids.size),
+            cached_tokens=self.sequence.cached,
             output_tokens=len(self._ids),
             thinking_tokens=outline.counts["thinking"],
             answer_tokens=outline.counts["answer"],
@@ -247,13 +261,14 @@ class Generation:
         started = self.sequence.started_s or submitted
         first, last = self._first_s or started, self._last_s or started
         prefill_s, decode_s = first - started, last - first
+        computed = self.prompt.token_ids.size - self.sequence.cached
         return Timings(
             queue_s=started - submitted,
             prefill_s=prefill_s,
             first_token_s=first - submitted,
             decode_s=decode_s,
             total_s=last - submitted,
-            prefill_tokens_per_s=self.prompt.token_ids.size / prefill_s if prefill_s > 0 else 0.0,
+            prefill_tokens_per_s=computed / prefill_s if prefill_s > 0 else 0.0,
             decode_tokens_per_s=(len(self._ids) - 1) / decode_s if decode_s > 0 else 0.0,
         )
 

@@ -154,6 +154,7 @@ def _build(
         sliding_pages=sliding_pages,
         ring_pages=memory.sliding_pages_per_sequence,
         page_positions=_core.PAGE_POSITIONS,
+        window=max(layer.window for layer in files.config.plan.layers),
     )
     return Model(
         Parts(

@@ -42,6 +42,7 @@ from .prompts import (
 from .reading import LogitsReading, LogprobsReading, check_logits_bytes, check_positions
 from .results import Event, Result
 from .scheduler.loop import Loop
+from .scheduler.past import Past
 from .scheduler.scheduler import Scheduler
 from .scheduler.sequence import Sequence as Running
 from .tokenizer import Tokenizer
@@ -217,7 +218,13 @@ class Model:
         return self._events(generations, given["on_error"], is_list)
 
     def _generations(
-        self, prompt: Any, given: dict[str, Any], *, is_streamed: bool
+        self,
+        prompt: Any,
+        given: dict[str, Any],
+        *,
+        is_streamed: bool,
+        past: Past | None = None,
+        keeps: bool = False,
     ) -> tuple[list[Generation], bool]:
         self._enter()
         options = check_generate(
@@ -256,7 +263,9 @@ class Model:
                 if options.on_error == "raise":
                     raise error from None
                 prepared = Prepared(token_ids=np.empty(0, np.int32), kind="none")
-            generation = Generation(prepared, seeds[index], setting, index=index)
+            generation = Generation(
+                prepared, seeds[index], setting, index=index, past=past, keeps=keeps
+            )
             if error is not None:
                 generation.sequence.finish(error)
             generations.append(generation)
