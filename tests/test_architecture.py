@@ -43,6 +43,7 @@ IMPORTERS = {
     "jsonschema_rs": {"chat/schemas"},
     "docstring_parser": {"chat/docstrings"},
     "pydantic": {"chat/schemas"},
+    "safetensors": {"chat/saved"},
 }
 # "Public names of cabochon", as far as they exist; the others of that list are to come.
 PUBLIC = {

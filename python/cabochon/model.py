@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from . import information
+from .chat.chat import Chat, start
 from .chat.parser import AnswerParser
 from .chat.template import Template
 from .chat.tools import check_calls, read_tools
@@ -283,7 +284,7 @@ class Model:
 
     def _events(
         self, generations: list[Generation], on_error: str, is_list: bool
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         sequences = [generation.sequence for generation in generations]
         try:
             self._submit(sequences)
@@ -307,6 +308,60 @@ class Model:
         if error is not None and (on_error == "raise" or not isinstance(error, CabochonError)):
             raise error if generation.prompt.kind == "none" else named(error, index)
         return generation.result()
+
+    def chat(
+        self,
+        *,
+        system: str | None = None,
+        tools: Sequence[Any] = (),
+        messages: Sequence[Mapping[str, Any]] = (),
+        run_tools: bool = True,
+        max_tool_rounds: int = 8,
+        **options: Any,
+    ) -> Chat:
+        """A conversation that computes of every turn only what is new.
+
+        Args:
+            system: text of a system message, where `messages` has none.
+            tools: as for `generate`; functions are called where `run_tools`.
+            messages: what was said before.
+            run_tools: call functions that the model calls, and let it go on with what they return.
+            max_tool_rounds: 0 to 1,000, how often in one turn; then the calls are left open.
+            options: other keywords of `generate`, for every turn.
+
+        Raises:
+            InvalidArgument: an option or a message is not what it should be.
+            TemplateError: a base model, or messages that cannot be rendered.
+        """
+        self._enter()
+        return Chat(
+            self,
+            messages=start(system, messages),
+            tools=tools,
+            run_tools=run_tools,
+            max_tool_rounds=max_tool_rounds,
+            options=options,
+        )
+
+    def _check_turn(self, given: Mapping[str, Any]) -> None:
+        """Raises what is wrong with keywords of generate."""
+        refuse_unknown("chat", set(given) - set(_GENERATE_DEFAULTS), list(_GENERATE_DEFAULTS))
+        check_generate(
+            {**_GENERATE_DEFAULTS, **given},
+            defaults=self._parts.defaults,
+            vocab_size=self.vocab_size,
+            context=self.context,
+        )
+
+    def _turn(
+        self, messages: list[dict[str, Any]], given: Mapping[str, Any], past: Past | None
+    ) -> Generation:
+        """An answer that goes on from a past and leaves one."""
+        options = {**_GENERATE_DEFAULTS, **given}
+        generations, _ = self._generations(
+            messages, options, is_streamed=True, past=past, keeps=True
+        )
+        return generations[0]
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -583,10 +638,6 @@ class Model:
 
     def _to_come(self, name: str) -> NoReturn:
         raise Unsupported(f"Model.{name} is to come")
-
-    def chat(self, **options: Any) -> NoReturn:
-        """A conversation that keeps its cache. To come: raises Unsupported."""
-        self._to_come("chat")
 
     def score(self, prompt: Any, continuations: Any, **options: Any) -> NoReturn:
         """Log-probabilities of continuations. To come: raises Unsupported."""

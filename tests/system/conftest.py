@@ -48,6 +48,8 @@ def load(demo_folder: Path) -> Iterator[Callable[..., Any]]:
     for model in models:
         scheduler = model._scheduler
         assert scheduler.unfinished == []
+        for past in list(scheduler._pasts):  # of conversations, which keep them
+            scheduler._drop(past)
         assert scheduler.free_pages == (scheduler._global.count, scheduler._sliding.count)
         model.close()
 

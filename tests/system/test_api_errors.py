@@ -226,7 +226,7 @@ def test_functions_that_are_to_come_say_so(use: Callable[[], Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("chat", ()), ("score", ("a", ["b"])), ("inspect", ("a",)), ("compare", (None,)),
+        ("score", ("a", ["b"])), ("inspect", ("a",)), ("compare", (None,)),
         ("verify", ()), ("evaluate", ()),
     ],
 )  # fmt: skip

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from .. import _core
 from ..errors import DeviceError, InvalidArgument, NumericalError
 from .interrupt import HeldInterrupt
 from .pages import PageCopy
-from .past import Past
+from .past import KeptBytes, Past
 from .scheduler import Scheduler, Slice
 from .sequence import Answer, Sequence, Want
 
@@ -30,16 +29,6 @@ _WANTS = {
     Want.TARGET: _core.WANT_TARGET,
     Want.LOGITS: _core.WANT_LOGITS,
 }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class KeptBytes:
-    """A past as bytes: what a saved conversation holds of it."""
-
-    ids: npt.NDArray[np.int32]
-    global_pages: npt.NDArray[np.uint8]  # [pages, bytes of a page]
-    first: int  # the page that the first of sliding_pages is
-    sliding_pages: npt.NDArray[np.uint8]  # [pages, bytes of a page]
 
 
 class Loop:
@@ -148,14 +137,15 @@ class Loop:
                 self._engine.write_pages("sliding", pages, kept.sliding_pages[skipped:])
             return past
 
-    def page_bytes(self) -> tuple[int, int]:
-        """Of a global and of a sliding page.
+    def layout(self, tokens: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Bytes of a global and of a sliding page; where the pages of so many tokens end.
 
         Raises:
             InvalidArgument: the model is closed.
         """
         with self._between_steps():
-            return self._engine.page_bytes("global"), self._engine.page_bytes("sliding")
+            page_bytes = self._engine.page_bytes("global"), self._engine.page_bytes("sliding")
+            return page_bytes, self._scheduler.ends(tokens)
 
     @contextmanager
     def _between_steps(self) -> Iterator[None]:

@@ -34,7 +34,8 @@ class Shape:
 
     def slots(self, first: int, end: int) -> Ints:
         """Where pages first to end - 1 stand in a ring."""
-        return np.arange(first, end, dtype=np.int32) % max(1, self.ring_pages)  # type: ignore[no-any-return]
+        slots: Ints = np.arange(first, end, dtype=np.int32) % max(1, self.ring_pages)
+        return slots
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,3 +82,13 @@ class Past:
             if ring.reaches(position, shape):
                 return position, ring
         return 0, None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptBytes:
+    """A past as bytes: what a saved conversation holds of it."""
+
+    ids: Ints
+    global_pages: npt.NDArray[np.uint8]  # [pages, bytes of a page]
+    first: int  # the page that the first of sliding_pages is
+    sliding_pages: npt.NDArray[np.uint8]  # [pages, bytes of a page]

@@ -145,6 +145,10 @@ class Scheduler:
         self._pasts[past] = None
         return past
 
+    def ends(self, tokens: int) -> tuple[int, int]:
+        """Where the global and the sliding pages of so many tokens end."""
+        return self._pages_for(tokens), self.shape.end(tokens) if self.shape.ring_pages else 0
+
     def _leave(self, sequence: Sequence) -> None:
         position = sequence.position
         pages = sequence.global_pages[: self.shape.end(position)]
