@@ -9,7 +9,15 @@ import pytest
 
 import cabochon
 
-LATER = ("cabochon._core", "safetensors", "tqdm", "jinja2", "tokenizers", "huggingface_hub", "torch")
+LATER = (
+    "cabochon._core",
+    "safetensors",
+    "tqdm",
+    "jinja2",
+    "tokenizers",
+    "huggingface_hub",
+    "torch",
+)
 
 
 def test_importing_the_package_loads_neither_the_core_nor_what_it_may_need_later() -> None:
