@@ -26,6 +26,13 @@ struct KvSizes {
     if (longest_window == 0) return 0;
     return (longest_window + longest_chunk + kPagePositions - 1) / kPagePositions + 1;
   }
+
+  // Pages of a ring that a token sees, wherever it stands, and those of 64 tokens before it: what
+  // is kept of one at the end of a prompt.
+  int64_t kept_pages() const {
+    if (longest_window == 0) return 0;
+    return (longest_window + 2 * kPagePositions - 3) / kPagePositions + 1;
+  }
 };
 
 KvSizes kv_sizes(const ModelPlan& plan, Dtype dtype);

@@ -50,6 +50,8 @@ class MemoryPlan:
     disk_bytes: int  # looked up by row: a per-layer table in its file, an embedding
     global_pages_per_sequence: int
     sliding_pages_per_sequence: int
+    kept_ring_pages: int  # of a state of one ring that is kept; not in kv_bytes_per_sequence
+    kept_ring_bytes: int
 
 def check_plan(plan: Any) -> None: ...
 def memory_plan(

@@ -116,7 +116,8 @@ def _build(
     check_fits(planned.plan, name=name, context=planned.context)
     memory = planned.memory
     global_pages = planned.sequences * memory.global_pages_per_sequence
-    sliding_pages = planned.sequences * memory.sliding_pages_per_sequence
+    rings = planned.sequences * memory.sliding_pages_per_sequence
+    sliding_pages = rings + planned.kept_ring_pages
     is_packed = options.formats or planned.lattices or files.config.int4_codes
     cache = (
         place(files.shards, files.fingerprint, options.formats, planned.lattices)

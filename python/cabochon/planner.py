@@ -98,6 +98,7 @@ class LoadPlan:
     lattices: tuple[str, ...]  # tensors that were trained in int4 and keep their codes
     max_rows: int  # tokens of one step
     sequences: int  # computed together; 0 where it does not fit
+    kept_ring_pages: int  # sliding pages beside those of the sequences
 
 
 def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> LoadPlan:
@@ -146,14 +147,18 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
 
     found = planned(options)
     said = advise(found, planned_with, context=context, max_sequences=options.max_sequences)
+    sequences = min(options.max_sequences, found.sequences_that_fit)
+    least = memory(options, context)
+    has_kept_ring = found.kv_bytes > max(1, sequences) * least.kv_bytes_per_sequence
     return LoadPlan(
         plan=replace(found, advice=said),
-        memory=memory(options, context),
+        memory=least,
         checkpoint=checkpoint,
         context=context,
         lattices=lattices(options.exact_classes),
         max_rows=max_rows,
-        sequences=min(options.max_sequences, found.sequences_that_fit),
+        sequences=sequences,
+        kept_ring_pages=least.kept_ring_pages if has_kept_ring else 0,
     )
 
 
@@ -204,6 +209,11 @@ def make_plan(
 
     sequences = max(0, left_after(memory) // max(1, memory.kv_bytes_per_sequence))
     kv_bytes = memory.kv_bytes_per_sequence * max(1, min(max_sequences, sequences))
+    # Several sequences keep it in the ring of one that does not run; one alone needs room for it,
+    # and gets it where there is some.
+    is_alone = min(max_sequences, sequences) == 1
+    if is_alone and kv_bytes + memory.kept_ring_bytes <= left_after(memory):
+        kv_bytes += memory.kept_ring_bytes
     anonymous = memory.weight_bytes + memory.scratch_bytes + kv_bytes
     return Plan(
         rows=tuple(

@@ -22,7 +22,6 @@ from .sequence import Sequence, Want
 CHUNK_TOKENS = 256  # of one prompt in one step
 LOGITS_ROWS = 64  # rows of one sequence and step whose full logits are kept: 64 MiB at 262,144 ids
 KEPT_RINGS = 2  # states of rings, from ends of prompts, that a past has beside its last
-_REWIND = 64  # tokens before the end of a prompt from which its ring serves too
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +177,10 @@ class Scheduler:
         shape, position = self.shape, sequence.position
         if shape.ring_pages == 0 or any(ring.position == position for ring in sequence.rings):
             return
-        first = max(shape.first_seen(max(0, position - _REWIND)), sequence.ring_first)
+        # A page more, since what answers something else may begin a little before: there may be
+        # control tokens that open the answer.
+        before = max(0, position - shape.page_positions)
+        first = max(shape.first_seen(before), sequence.ring_first)
         slots = shape.slots(first, shape.end(position))
         if not self._sliding.can_allocate(slots.size):
             return
