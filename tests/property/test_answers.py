@@ -20,7 +20,7 @@ from answers import Answer, call_pieces, random_answer, tokenizer
 from cabochon.chat.parser import AnswerParser, Piece, read_call
 from cabochon.tokenizer import CONTROL_NAMES, Tokenizer
 
-COUNT = int(os.environ.get("RANDOM_ANSWERS", "300"))
+COUNT = int(os.environ.get("RANDOM_ANSWERS", "100"))
 VOCABULARIES = ["demo", "published"]
 
 

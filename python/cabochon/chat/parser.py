@@ -312,7 +312,7 @@ class _Nothing(_Block):
 
 # --- calls ---------------------------------------------------------------------------------------
 
-_HEAD = re.compile(r"\s*(?:call\s*:[\s:]*|[\s:-]*)([A-Za-z0-9_.-]+)\s*")
+_HEAD = re.compile(r"\s*(?:call\s*:[\s:]*|(?!\s*call\s*:)[\s:-]*)([A-Za-z0-9_.-]+)\s*")
 _MAX_NAME = 64
 _SPACE = re.compile(r"\s*")
 _KEY = re.compile(rf"[^:={{}}\[\],\"'\n{_QUOTE}]*")
