@@ -38,8 +38,11 @@ CORE_IMPORTERS = {"loading", "packed_cache", "planner", "ops", "scheduler/loop"}
 IMPORTERS = {
     "tqdm": {"display"},
     "tokenizers": {"tokenizer"},
-    "jinja2": {"chat/template"},
+    "jinja2": {"chat/sandbox"},
     "huggingface_hub": {"hub"},
+    "jsonschema_rs": {"chat/schemas"},
+    "docstring_parser": {"chat/docstrings"},
+    "pydantic": {"chat/schemas"},
 }
 # "Public names of cabochon", as far as they exist; the others of that list are to come.
 PUBLIC = {

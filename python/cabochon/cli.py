@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .results import Event, Result
 
 _TO_COME = ("doctor", "evaluate", "quantize", "serve")
-_FILES_TO_COME = ("image", "audio", "video", "schema", "tools")
+_FILES_TO_COME = ("image", "audio", "video", "schema")
 _DEMO_PROMPT = "Once upon a time"
 
 
@@ -122,6 +122,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--raw", action="store_true", help="no chat template: plain text")
     generate.add_argument("--json", action="store_true", help="the whole result as JSON")
+    generate.add_argument(
+        "--tools",
+        metavar="FILE.py",
+        help="its public functions: the model may call them, none is run",
+    )
     for name in _FILES_TO_COME:
         generate.add_argument(f"--{name}", metavar="FILE", help="to come")
 
@@ -217,6 +222,10 @@ def _generate(options: argparse.Namespace) -> None:
             {"role": "user", "content": text},
         ]
     keywords = {**_given(options, _SAMPLING), "raw": options.raw}
+    if options.tools is not None:
+        from .chat.tools import read_file
+
+        keywords["tools"] = read_file(Path(options.tools))
     with _load(options) as model:
         if options.json:
             result = model.generate(prompt, **keywords)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -13,12 +13,16 @@ from typing import Any
 import numpy as np
 
 from .chat.parser import AnswerParser, Outline, Piece, is_end, starting_state
+from .chat.tools import check_calls
 from .options import GenerateOptions
 from .prompts import Prepared
 from .results import Event, Result
 from .scheduler.sequence import Answer, Sampling, Sequence, Want
 from .tokenizer import Tokenizer
 from .types import Ints, Manifest, Timings, ToolCall, Usage
+
+# Calls with what is wrong with each.
+Check = Callable[[Iterable[ToolCall]], tuple[ToolCall, ...]]
 
 
 class StopSearch:
@@ -93,6 +97,9 @@ class Generation:
             if setting.tokenizer and is_followed
             else None
         )
+        # Ids may declare tools that we were not given: then nothing is known of their calls.
+        is_known = bool(options.tools) or prompt.kind not in ("ids", "prompt")
+        self._check: Check = partial(check_calls, tools=options.tools) if is_known else tuple
         self._search = StopSearch(stops)
         self._text: list[str] = []
         self._unsent: list[int] = []  # ids since the last event
@@ -136,8 +143,11 @@ class Generation:
     def _emit(self, pieces: list[Piece]) -> None:
         for piece in pieces:
             self._unsent += piece.token_ids
+            if piece.tool_call is not None:
+                self._event(piece.kind, piece.text, self._check([piece.tool_call])[0])
+                continue
             if piece.kind != "text":
-                self._event(piece.kind, piece.text, piece.tool_call)
+                self._event(piece.kind, piece.text)
                 continue
             if text := self._search.push(piece.text):
                 self._event("text", text)
@@ -213,14 +223,14 @@ class Generation:
         """What reads the ids when somebody looks; holds no more of this than that takes."""
         tokenizer = self._setting.tokenizer
         if tokenizer is None or not ids:
-            return partial(_said, None, "", lambda: "")
+            return partial(_said, None, "", lambda: "", self._check)
         raw_text = partial(tokenizer.decode, ids, special=True)
         if self._parser is not None:
-            return partial(_said, self._parser, "".join(self._text), raw_text)
+            return partial(_said, self._parser, "".join(self._text), raw_text, self._check)
         # A token that stopped it is no text.
         is_text = self._finish_reason != "stop" or has_ended
         new_parser = partial(AnswerParser, tokenizer, **self._reading)
-        return partial(_read, new_parser, ids if is_text else ids[:-1], raw_text)
+        return partial(_read, new_parser, ids if is_text else ids[:-1], raw_text, self._check)
 
     def _usage(self, outline: Outline) -> Usage:
         return Usage(
@@ -249,21 +259,26 @@ class Generation:
 
 
 def _read(
-    new_parser: Callable[[], AnswerParser], ids: list[int], raw_text: Callable[[], str]
+    new_parser: Callable[[], AnswerParser],
+    ids: list[int],
+    raw_text: Callable[[], str],
+    check: Check,
 ) -> dict[str, Any]:
     parser = new_parser()
     for token_id in ids:
         parser.push(token_id)
     parser.finish()
-    return _said(parser, parser.text, raw_text)
+    return _said(parser, parser.text, raw_text, check)
 
 
-def _said(parser: AnswerParser | None, text: str, raw_text: Callable[[], str]) -> dict[str, Any]:
+def _said(
+    parser: AnswerParser | None, text: str, raw_text: Callable[[], str], check: Check
+) -> dict[str, Any]:
     """The fields of a Result that its ids say."""
     return {
         "text": text,
         "thinking": parser.thinking if parser else None,
-        "tool_calls": parser.tool_calls if parser else (),
+        "tool_calls": check(parser.tool_calls if parser else ()),
         "raw_text": raw_text(),
     }
 

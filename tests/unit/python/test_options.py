@@ -129,7 +129,7 @@ def test_seeds_are_one_for_all_one_for_each_or_fresh() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{}]), ("tool_choice", "required"), ("strict_tools", True),
+        ("strict_tools", True),
         ("schema", {}), ("regex", "a"), ("choices", ["a"]), ("grammar", "a"), ("adapter", "a"),
     ],
 )  # fmt: skip

@@ -9,21 +9,28 @@ from typing import Any
 
 import pytest
 
-from cabochon.chat.template import ChatTemplate, load_template, split_marks
+from cabochon.chat.marks import split_marks
+from cabochon.chat.template import EDGE, CustomTemplate, Template, load_template
 from cabochon.errors import CheckpointError, TemplateError
 
 
 def printed(source: str, **variables: Any) -> str:
     """What a template prints, with the names of control tokens."""
-    return "".join(piece for piece, _ in split_marks(ChatTemplate(source).run(variables)))
+    return "".join(piece for piece, _ in split_marks(CustomTemplate(source).run(variables)))
 
 
 def controls(source: str, **variables: Any) -> list[str]:
     return [
         piece
-        for piece, is_control in split_marks(ChatTemplate(source).run(variables))
+        for piece, is_control in split_marks(CustomTemplate(source).run(variables))
         if is_control
     ]
+
+
+def load(folder: Path, **options: Any) -> Template | None:
+    return load_template(
+        folder, **({"variant": EDGE, "is_chat": False, "allow_custom": True} | options)
+    )
 
 
 def write_config(folder: Path, template: Any) -> None:
@@ -37,7 +44,7 @@ def test_the_template_file_comes_before_the_one_in_the_tokenizer_config(tmp_path
     (tmp_path / "chat_template.jinja").write_text("from the file", "utf-8")
     write_config(tmp_path, "from the config")
 
-    template = load_template(tmp_path)
+    template = load(tmp_path)
 
     assert template is not None
     assert (template.text, template.name) == ("from the file", "chat_template.jinja")
@@ -55,18 +62,18 @@ def test_the_template_file_comes_before_the_one_in_the_tokenizer_config(tmp_path
 def test_without_a_file_the_tokenizer_config_has_it(tmp_path, found):
     write_config(tmp_path, found)
 
-    template = load_template(tmp_path)
+    template = load(tmp_path)
 
     assert template is not None
     assert (template.text, template.name) == ("from the config", "tokenizer_config.json")
 
 
 def test_without_any_template_there_is_none(tmp_path):
-    assert load_template(tmp_path) is None
+    assert load(tmp_path) is None
 
     write_config(tmp_path, None)
 
-    assert load_template(tmp_path) is None
+    assert load(tmp_path) is None
 
 
 @pytest.mark.parametrize("found", [3, {}, [], [{"name": "rag", "template": "x"}]])
@@ -74,7 +81,7 @@ def test_a_template_of_another_type_is_named_by_its_key(tmp_path, found):
     write_config(tmp_path, found)
 
     with pytest.raises(CheckpointError, match=r"found (int|dict|list), expected text") as caught:
-        load_template(tmp_path)
+        load(tmp_path)
 
     assert (caught.value.file, caught.value.key) == ("tokenizer_config.json", "chat_template")
 
@@ -84,7 +91,7 @@ def test_a_tokenizer_config_over_1_mib_is_read(tmp_path):
     document = {"chat_template": "hi", "added_tokens_decoder": {"0": {"content": "x" * (1 << 20)}}}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(document), "utf-8")
 
-    template = load_template(tmp_path)
+    template = load(tmp_path)
 
     assert template is not None
     assert template.text == "hi"
@@ -94,24 +101,24 @@ def test_a_template_over_256_kib_is_refused_with_both_sizes(tmp_path):
     (tmp_path / "chat_template.jinja").write_text("x" * (256 * 1024 + 1), "utf-8")
 
     with pytest.raises(TemplateError, match=r"262,145 bytes, expected at most 262,144"):
-        load_template(tmp_path)
+        load(tmp_path)
 
 
 def test_a_template_that_is_no_text_is_refused_with_the_byte(tmp_path):
     (tmp_path / "chat_template.jinja").write_bytes(b"ab\xff")
 
     with pytest.raises(TemplateError, match="byte 2 is no UTF-8"):
-        load_template(tmp_path)
+        load(tmp_path)
 
 
 def test_a_template_that_does_not_parse_is_refused_with_its_line():
     with pytest.raises(TemplateError, match=r"chat_template\.jinja: line 2 of the template"):
-        ChatTemplate("{{ a }}\n{% if %}")
+        CustomTemplate("{{ a }}\n{% if %}")
 
 
 def test_a_template_that_nests_without_end_is_refused():
     with pytest.raises(TemplateError):
-        ChatTemplate("{{ " + "(" * 20_000 + ")" * 20_000 + " }}")
+        CustomTemplate("{{ " + "(" * 20_000 + ")" * 20_000 + " }}")
 
 
 # --- control tokens -------------------------------------------------------------------------------
