@@ -20,6 +20,7 @@ from ..types import ToolCall
 
 MAX_DEPTH = 64  # of arguments, as for rendering
 MAX_DIGITS = 1_000  # of a whole number
+UNREADABLE = "call: found "  # what `ToolCall.error` begins with where it is no call at all
 
 _CHANNEL_NAME = "thought"
 _MARK = '<|"|>'
@@ -312,7 +313,7 @@ class _Nothing(_Block):
 
 # --- calls ---------------------------------------------------------------------------------------
 
-_HEAD = re.compile(r"\s*(?:call\s*:[\s:]*|[\s:-]*)([A-Za-z0-9_.-]+)\s*")
+_HEAD = re.compile(r"\s*(?:call\s*:[\s:]*|(?!\s*call\s*:)[\s:-]*)([A-Za-z0-9_.-]+)\s*")
 _MAX_NAME = 64
 _SPACE = re.compile(r"\s*")
 _KEY = re.compile(rf"[^:={{}}\[\],\"'\n{_QUOTE}]*")
@@ -338,7 +339,7 @@ def read_call(text: str, *, call_id: str, is_whole: bool) -> ToolCall:
         name = head[1]
         arguments = _Arguments(text, head.end(), is_whole=is_whole).read()
     except _Unreadable as found:
-        error = f"call: {found}"
+        error = f"{UNREADABLE}{found}"
     raw = text.replace(_QUOTE, _MARK)
     return ToolCall(id=call_id, name=name, arguments=arguments, raw=raw, error=error)
 
@@ -349,7 +350,7 @@ class _Unreadable(Exception):
 
 def _fail(text: str, at: int, expected: str) -> NoReturn:
     found = repr(text[at : at + 20].replace(_QUOTE, _MARK)) if at < len(text) else "its end"
-    raise _Unreadable(f"found {found} at character {at}, expected {expected}")
+    raise _Unreadable(f"{found} at character {at}, expected {expected}")
 
 
 class _Arguments:
