@@ -40,6 +40,9 @@ IMPORTERS = {
     "tokenizers": {"tokenizer"},
     "jinja2": {"chat/sandbox"},
     "huggingface_hub": {"hub"},
+    "jsonschema_rs": {"chat/schemas"},
+    "docstring_parser": {"chat/docstrings"},
+    "pydantic": {"chat/schemas"},
 }
 # "Public names of cabochon", as far as they exist; the others of that list are to come.
 PUBLIC = {

@@ -21,10 +21,10 @@ from .display import numbers, size
 
 if TYPE_CHECKING:
     from .model import Model
-    from .results import Result
+    from .results import Event, Result
 
 _TO_COME = ("doctor", "evaluate", "quantize", "serve")
-_FILES_TO_COME = ("image", "audio", "video", "schema", "tools")
+_FILES_TO_COME = ("image", "audio", "video", "schema")
 _DEMO_PROMPT = "Once upon a time"
 
 
@@ -84,6 +84,26 @@ def _answer(text: str) -> None:
     print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
+def _show(event: Event, before: str) -> str:
+    """An answer on stdout, all else apart from it. Takes the kind of the event before, gives the
+    kind of this one."""
+    if before == "thinking" != event.kind:
+        _aside("\n")
+    if event.kind == "text":
+        _answer(event.text)
+    elif event.kind == "thinking":
+        _aside(event.text)
+    elif event.tool_call is not None:
+        _aside(f"{event.tool_call.raw}\n")
+    return event.kind
+
+
+def _aside(text: str) -> None:
+    is_terminal = sys.stderr.isatty()
+    shown = f"\x1b[2m{visible(text)}\x1b[0m" if is_terminal else text  # dim
+    print(shown, end="", file=sys.stderr, flush=True)
+
+
 # --- arguments -----------------------------------------------------------------------------------
 
 
@@ -102,6 +122,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--raw", action="store_true", help="no chat template: plain text")
     generate.add_argument("--json", action="store_true", help="the whole result as JSON")
+    generate.add_argument(
+        "--tools",
+        metavar="FILE.py",
+        help="its public functions: the model may call them, none is run",
+    )
     for name in _FILES_TO_COME:
         generate.add_argument(f"--{name}", metavar="FILE", help="to come")
 
@@ -197,6 +222,10 @@ def _generate(options: argparse.Namespace) -> None:
             {"role": "user", "content": text},
         ]
     keywords = {**_given(options, _SAMPLING), "raw": options.raw}
+    if options.tools is not None:
+        from .chat.tools import read_file
+
+        keywords["tools"] = read_file(Path(options.tools))
     with _load(options) as model:
         if options.json:
             result = model.generate(prompt, **keywords)
@@ -220,10 +249,10 @@ def _read_input() -> str:
 
 
 def _write(model: Model, prompt: Any, keywords: dict[str, Any]) -> Result:
-    """Streams one answer to stdout."""
-    result = None
+    """Streams one answer to stdout; thoughts and calls go to stderr."""
+    result, kind = None, ""
     for event in model.stream(prompt, **keywords):
-        _answer(event.text)
+        kind = _show(event, kind)
         result = event.result
     print(flush=True)
     assert result is not None, "the last event has the result"
@@ -268,11 +297,13 @@ def _turn(
     """One question and its answer, added to `messages`; what was said of a stopped one stays."""
     question = {"role": "user", "content": text}
     said: list[str] = []
+    kind = ""
     try:
         events = model.stream([*messages, question], **keywords)
         for event in events:
-            said.append(event.text)
-            _answer(event.text)
+            kind = _show(event, kind)
+            if event.kind == "text":
+                said.append(event.text)
             if event.result is not None and stats:
                 _say(f"\n{numbers(event.result)}")
     except KeyboardInterrupt:

@@ -16,6 +16,7 @@ from .tokenizer import Tokenizer
 from .types import Ints, Prompt
 
 MAX_PROMPTS = 1_000_000
+CALL, CALL_END = "<|tool_call>", "<tool_call|>"  # around every call of a tool
 _PIECE_BYTES = 48  # of the longest piece in the published vocabulary
 
 
@@ -129,10 +130,12 @@ class PromptReader:
         continue_final: bool,
         allow_control: bool,
     ) -> Prepared:
-        """A prompt as generate reads it.
+        """A prompt as generate reads it. Token ids and a `Prompt` are what they are: `tools` are
+        not declared in them again.
 
         Raises:
-            InvalidArgument: empty, of no known kind, or ids outside the vocabulary.
+            InvalidArgument: empty, of no known kind, or ids outside the vocabulary; `tools` for
+                plain text, which declares nothing.
             ContextOverflow: no room is left for one token of output.
             TemplateError: messages that cannot be rendered.
             Unsupported: media; thinking or tools of a model that has none.
@@ -160,6 +163,12 @@ class PromptReader:
             self._check_size(prompt)
             messages = [{"role": "user", "content": prompt}]
             prepared = self._from_messages(messages, **rendering)
+        elif isinstance(prompt, str) and tools:
+            raise InvalidArgument(
+                f"tools: found {len(tools)} for plain text, expected messages: the chat template "
+                "declares them",
+                argument="tools",
+            )
         else:
             prepared = self._plain(prompt, bos="auto", special=allow_control)
         self._check_length(prepared.token_ids.size, self.context - 1, " and one of output")
