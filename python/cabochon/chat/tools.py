@@ -268,11 +268,10 @@ def _read_dict(given: Mapping[str, Any], where: str) -> Tool:
     if not isinstance(description, str):
         _wrong(f"{where}.description", type(description).__name__, "text")
     parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    response = function.get("response")
-    for key, value in (("parameters", parameters), ("response", response or {"type": "object"})):
+    schema, response = _binding(parameters), function.get("response")
+    for key, value in (("parameters", schema), ("response", _binding(response) or schema)):
         if not isinstance(value, dict) or value.get("type") != "object":
-            _wrong(f"{where}.{key}", f"{value!r}"[:100], "a JSON Schema of type 'object'")
-    schema = _binding(parameters)
+            _wrong(f"{where}.{key}", f"{function[key]!r}"[:100], "a JSON Schema of type 'object'")
     if "properties" in schema and not schema.keys() & _OPENING:
         schema["additionalProperties"] = False
     unsaid = [*_unsaid(parameters, top=True), *(["return"] if "return" in function else [])]
@@ -319,10 +318,15 @@ def _each(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> An
 
 
 def _binding(schema: dict[str, Any]) -> Any:
-    """The schema with `nullable: true`, a word of declarations, said in JSON Schema."""
-    return _each(
-        schema, lambda item: nullable(item) if item.pop("nullable", None) is True else item
-    )
+    """The schema with words of declarations said in JSON Schema: `nullable: true`, and types in
+    upper case."""
+
+    def change(item: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(item.get("type"), str):
+            item["type"] = item["type"].lower()
+        return nullable(item) if item.pop("nullable", None) is True else item
+
+    return _each(schema, change)
 
 
 def _with_nullable(schema: dict[str, Any]) -> Any:
@@ -361,6 +365,7 @@ def _unsaid(schema: dict[str, Any], path: str = "", *, top: bool = False) -> Ite
     """
     said = {"type", "properties", "required"} if top else {"description", "type", "nullable"}
     kind = schema.get("type")
+    kind = kind.lower() if isinstance(kind, str) else kind
     if kind == "object":
         said |= {"properties", "required"}
     elif kind == "array":

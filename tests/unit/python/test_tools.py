@@ -431,8 +431,8 @@ async def waits(city: str) -> str:
         ({"name": "f", "parameters": {"type": "string"}}, r"\[1\]\.parameters: found .*'object'"),
         ({"name": "f", "parameters": {"properties": {}}}, r"\[1\]\.parameters: found .*'object'"),
         ({"name": "f", "parameters": [1]}, r"tools\[1\]\.parameters: found \[1\], .*'object'"),
-        ({"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "STRING"}}}},
-         r"tools\[1\]\.parameters: found a schema with properties\.x\.type: .*STRING"),
+        ({"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "text"}}}},
+         r"tools\[1\]\.parameters: found a schema with properties\.x\.type: .*text"),
         ({"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": print}}}},
          r"tools\[1\]: found what JSON cannot say \(a value of type builtin"),
         ({"name": "f", "parameters": {"type": "object", "x": float("nan")}}, "JSON cannot say"),
@@ -570,6 +570,17 @@ def test_arguments_that_are_not_declared_are_refused_unless_the_schema_says_othe
 
     assert (tool.check({"a": 1, "b": 2}) is None) == is_open
     assert tool.declaration()["function"]["parameters"] == parameters
+
+
+def test_types_in_upper_case_mean_the_same():
+    parameters = {"type": "OBJECT", "properties": {"x": {"type": "STRING", "enum": ["a"]}}}
+
+    tool = one({"name": "f", "parameters": parameters})
+
+    assert tool.declaration()["function"]["parameters"] == parameters
+    assert tool.unsaid == ()
+    assert tool.check({"x": "a"}) is None
+    assert tool.check({"x": 3}) is not None
 
 
 def test_an_object_without_listed_properties_takes_all():
@@ -814,6 +825,11 @@ def test_calls_get_the_error_that_their_tool_finds():
         (Annotated[Color, "which"], "blue", Color.BLUE),
         (Any, {"a": [1]}, {"a": [1]}),
         (Literal["a"], "a", "a"),
+        (Literal[1, True], 1.0, 1),
+        (Literal[1, True], True, True),
+        (Literal[0, False, None], False, False),
+        (Literal[0, False, None], None, None),
+        (Level, 2.0, Level.HIGH),
     ],
 )
 @pytest.mark.filterwarnings("ignore::cabochon.errors.CabochonWarning")
