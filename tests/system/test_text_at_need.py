@@ -51,8 +51,11 @@ def write(folder: Path, document: Mapping[str, Any]) -> Path:
 
 @pytest.fixture
 def damaged(demo_folder: Path, tmp_path: Path) -> Path:
-    """The demo with a tokenizer that is as published up to its model, which is none."""
+    """The demo with a tokenizer that is as published up to its model, which is none, and stops."""
     folder = Path(shutil.copytree(demo_folder, tmp_path / "model"))
+    generation = json.loads((folder / "generation_config.json").read_text())
+    generation["eos_token_id"] = [1, 106, 50]
+    (folder / "generation_config.json").write_text(json.dumps(generation))
     return write(folder, published_head() | {"model": {"type": "Unigram"}})
 
 
