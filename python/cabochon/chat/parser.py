@@ -266,7 +266,7 @@ class _Thought(_Block):
     def push(self, text: str) -> str:
         if self._name is not None:
             self._name += text
-            if "thought\n".startswith(self._name) and not self._name.endswith("\n"):
+            if "thought\n".startswith(self._name):
                 return ""
             text, self._name = _NAME.sub("", self._name), None
         if self._space is not None:
