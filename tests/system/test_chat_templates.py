@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cabochon.errors import InvalidArgument, TemplateError, Unsupported
+from cabochon.errors import TemplateError, Unsupported
 
 Load = Callable[..., Any]
 
@@ -98,22 +98,3 @@ def test_a_picture_with_a_source_is_to_come(model: Any) -> None:
 
     with pytest.raises(Unsupported, match=r"messages\[0\]\.content\[0\]: found a part of type"):
         model.render(messages)
-
-
-@pytest.mark.parametrize(
-    ("tools", "text"),
-    [
-        ("f", r"tools: found str 'f', expected a list"),
-        ([1], r"tools\[0\]: found int '1', expected"),
-        ([{"function": {"name": "a b"}}], r"tools\[0\]\.function\.name: found 'a b'"),
-        ([TOOL, {"type": "function"}], r"tools\[1\]: found dict"),
-        ([TOOL] * 1025, "tools: found 1,025, expected at most 1,024"),
-        ([TOOL | {"x": {1}}], r"tools\[0\]\.x: found set"),
-        ([TOOL | {"x": 1 << 5000}], r"tools\[0\]\.x: found an integer of 5,001 bits"),
-    ],
-)
-def test_a_tool_that_is_none_is_named(model: Any, tools: Any, text: str) -> None:
-    with pytest.raises(InvalidArgument, match=text) as caught:
-        model.render(QUESTION, tools=tools)
-
-    assert caught.value.argument == "tools"
