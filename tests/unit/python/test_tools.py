@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, NewType, Optional, TypedDict, Union
 
 import numpy as np
 import pytest
+from typing_extensions import NotRequired
 
 from cabochon.chat.schemas import MAX_BYTES, build, schema_of
 from cabochon.chat.tools import (
@@ -75,6 +76,11 @@ class Place(TypedDict):
 
 class Optionals(TypedDict, total=False):
     depth: int
+
+
+class Marked(TypedDict):
+    needed: int
+    deep: NotRequired[int]
 
 
 @dataclass
@@ -167,6 +173,8 @@ STRINGS = {"type": "array", "items": {"type": "string"}}
         (Optional[Plain], {"type": "object", "properties": {"x": {"type": "number"}},
                            "required": ["x"], **NULL}),
         (Optionals, {"type": "object", "properties": {"depth": {"type": "integer"}}}),
+        (Marked, {"type": "object", "properties": {
+            "needed": {"type": "integer"}, "deep": {"type": "integer"}}, "required": ["needed"]}),
         (Place, {"type": "object", "properties": {
             "city": {"type": "string"}, "zip_code": {"type": "string", "description": "five digits"}
         }, "required": ["city", "zip_code"]}),
@@ -369,6 +377,37 @@ def test_the_same_word_inside_an_entry_of_the_short_form_begins_no_other():
         "city": {"type": "string", "description": "the city: Rome, or unit: none."},
         "unit": {"type": "string", "description": "degrees"},
     }
+
+
+def test_another_section_ends_the_entries_of_the_short_form():
+    def f(city: str, unit: str) -> None:
+        """Says. Args: city: its name. Returns: the sky. unit: of the sky."""
+
+    assert properties(f) == {
+        "city": {"type": "string", "description": "its name."},
+        "unit": {"type": "string"},
+    }
+
+
+def test_one_entry_of_numpy_may_describe_several_parameters():
+    def f(x: float, y: float) -> None:
+        """Says.
+
+        Parameters
+        ----------
+        x, y : float
+            where.
+        """
+
+    point = {"type": "number", "description": "where."}
+    assert properties(f) == {"x": point, "y": point}
+
+
+def test_a_result_may_have_a_type_that_exists_for_checkers_alone():
+    def f(x: int) -> Missing:  # type: ignore[name-defined]  # noqa: F821
+        """Says."""
+
+    assert one(f).check({"x": 1}) is None
 
 
 # --- what is no tool -----------------------------------------------------------------------------
