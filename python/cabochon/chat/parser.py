@@ -476,7 +476,7 @@ class _Arguments:
     def _stands_before(self, at: int, follows: str) -> bool:
         at = _behind_space(self._text, at)
         behind = self._text[at : at + 1]
-        return (not behind and self._is_whole) or (bool(behind) and behind in follows + _QUOTE)
+        return behind in follows + _QUOTE  # "" too: nothing is left
 
     def _unescaped(self, text: str) -> str:
         """Escapes of JSON as what they stand for; any other backslash is itself."""
