@@ -34,6 +34,7 @@ from .schemas import (
 
 MAX_TOOLS = 1024
 MAX_RESULT_BYTES = 2**20  # of one result, as UTF-8
+MAX_RESULT_DIGITS = 1000  # of a whole number, as in calls
 MAX_RESULT_DEPTH = 60  # of dicts and lists; messages take 64, with those they stand in
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _KEYS = ("name", "description", "parameters", "response", "strict", "return")
@@ -143,8 +144,7 @@ def read_tools(tools: Any) -> tuple[Tool, ...]:
             first = list(read).index(tool.name)
             _wrong(f"tools[{index}]", f"{tool.name!r}, as tools[{first}]", "each name once")
         read[tool.name] = tool
-    for tool in read.values():
-        if tool.unsaid:
+        if tool.unsaid and tool is not item:
             warnings.warn(
                 f"tool {tool.name}: the model is not told of {', '.join(tool.unsaid)}, which "
                 "declarations cannot say; its calls are checked by them all the same",
@@ -456,7 +456,7 @@ def result_content(value: Any) -> str | dict[str, Any]:
     value = value.value if isinstance(value, enum.Enum) else value
     if not isinstance(value, str):
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_integer)
         if is_deeper(value, MAX_RESULT_DEPTH):
             raise InvalidArgument(f"the result has more than {MAX_RESULT_DEPTH} levels")
     else:
@@ -467,6 +467,12 @@ def result_content(value: Any) -> str | dict[str, Any]:
             f"the result has {size:,} bytes, expected at most {MAX_RESULT_BYTES:,}: ask for less"
         )
     return value if isinstance(value, (str, dict)) else {"value": value}
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_RESULT_DIGITS:
+        raise InvalidArgument(f"the result has a number of {len(digits):,} digits")
+    return int(digits)
 
 
 def _plain(value: Any) -> Any:

@@ -334,6 +334,32 @@ EXAMPLES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
         'response:{description:<|"|>r<|"|>,type:<|"|>OBJECT<|"|>}}<tool|>'
         f"{END}{USER}x{END}{MODEL}{EMPTY}",
     ),
+    "a schema with what nobody writes": (
+        [say("user", "x")],
+        {
+            "tools": [tool("f", description=None, parameters={
+                "type": "object",
+                "properties": {
+                    "a": {"type": "string", "enum": [{"k": [True]}, 2], "nullable": False},
+                    "B": True,
+                    "l": {"type": "array", "items": {"type": ["string"], "default": {"k": "v"}}},
+                },
+            })],
+        },
+        '<|turn>system\n<|tool>declaration:f{description:<|"|>None<|"|>,parameters:{properties:{'
+        'a:{enum:[{<|"|>k<|"|>:[true]},2],type:<|"|>STRING<|"|>},B:{type:<|"|><|"|>},'
+        'l:{items:{default:{<|"|>k<|"|>:<|"|>v<|"|>},type:[<|"|>STRING<|"|>]},'
+        f'type:<|"|>ARRAY<|"|>}}}},type:<|"|>OBJECT<|"|>}}}}<tool|>{END}{USER}x{END}{MODEL}{EMPTY}',
+    ),
+    "results of calls without ids": (
+        [
+            say("user", "x"), say("assistant", None, tool_calls=[call("f"), call("g")]),
+            say("tool", "r1"), say("tool", "r2", name="f"), say("tool", "r3", tool_call_id="no"),
+        ],
+        {},
+        f"{USER}x{END}{MODEL}<|tool_call>call:f{{}}<tool_call|><|tool_call>call:g{{}}<tool_call|>"
+        f"{response('g', 'r1')}{response('g', 'r2')}{response('unknown', 'r3')}",
+    ),
 }  # fmt: skip
 
 
