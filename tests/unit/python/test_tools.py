@@ -893,6 +893,14 @@ def test_arguments_become_pydantic_models_and_obey_their_fields():
     assert bounded.call({"x": 3}) == 3
 
 
+def test_null_for_a_default_of_none_is_none_whatever_the_type():
+    def f(x: int = None, y: list[Color] = None) -> Any:  # noqa: RUF013
+        return x, y
+
+    assert one(f).call({"x": None, "y": None}) == (None, None)
+    assert one(f).call({"x": 3.0, "y": ["red"]}) == (3, [Color.RED])
+
+
 def test_nothing_is_called_with_arguments_that_are_not_valid():
     called = []
 
