@@ -135,8 +135,9 @@ def _turn(
         function = call["function"]
         arguments = _mapping(function["arguments"] or {})
         yield f"{mark('<|tool_call>')}call:{function['name']}{arguments}{mark('<tool_call|>')}"
+    names = {call.get("id"): call["function"]["name"] for call in calls}
     for result in results:
-        yield _result(result, calls)
+        yield _result(result, names)
     content = _content(message["content"], _without_thoughts if is_model else str.strip)
     yield content
     if calls and not results:
@@ -147,11 +148,9 @@ def _turn(
         yield mark("<turn|>\n")
 
 
-def _result(message: Message, calls: Iterable[Mapping[str, Any]]) -> str:
-    name = message.get("name") or "unknown"
-    for call in calls:  # two without ids are equal, too; the last one counts
-        if call.get("id") == message.get("tool_call_id"):
-            name = call["function"]["name"]
+def _result(message: Message, names: Mapping[str | None, str]) -> str:
+    """`names` has the function of each call id; None is one of them where calls have none."""
+    name = names.get(message.get("tool_call_id"), message.get("name") or "unknown")
     content, media = message["content"], ""
     if isinstance(content, list):
         media = "".join(_MEDIA[part["type"]] for part in content if part["type"] != "text")

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from ..errors import InvalidArgument, TemplateError, Unsupported
 from ..tokenizer import Tokenizer
 from .marks import END, MARKS, split_marks
+from .parser import starting_state
 from .template import NativeTemplate, Template
 
 MAX_MESSAGES = 100_000
@@ -112,12 +113,13 @@ def render(
     pieces = _pieces(printed, tokenizer, template.name, strict=strict)
     pieces = _with_bos(pieces, tokenizer.bos_id, template.name, once=not allow_control)
     names = {token_id: name for name, token_id in tokenizer.control_ids.items()}
+    token_ids = tokenizer.encode_rendered(pieces)
     return RenderedPrompt(
         text="".join(names[piece] if isinstance(piece, int) else piece for piece in pieces),
-        token_ids=tokenizer.encode_rendered(pieces),
+        token_ids=token_ids,
         template_name=template.name,
         template_sha256=template.sha256,
-        starts_in=_starts_in(pieces, tokenizer),
+        starts_in=starting_state(token_ids, tokenizer.control_ids),
     )
 
 
@@ -196,14 +198,6 @@ def _with_bos(
             "at the start"
         )
     return [bos_id, *rest]
-
-
-def _starts_in(pieces: Sequence[str | int], tokenizer: Tokenizer) -> str:
-    control = tokenizer.control_ids
-    opened = control.get("<|channel>")
-    ended = {control.get(name) for name in ("<channel|>", "<|turn>", "<turn|>")}
-    last = next((piece for piece in reversed(pieces) if piece == opened or piece in ended), None)
-    return "thinking" if last is not None and last == opened else "answer"
 
 
 def _wrong(where: str, found: str, expected: str) -> NoReturn:

@@ -102,10 +102,12 @@ def _to_json(
     )
 
 
-def _limit(kind: int, value: int) -> None:
+def _limit(kind: int, value: int, *, grace: int = 0) -> None:
     hard = resource.getrlimit(kind)[1]
-    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(kind, (value, value))
+    limits = (value, value + grace)
+    if hard != resource.RLIM_INFINITY:
+        limits = (min(value, hard), min(value + grace, hard))
+    resource.setrlimit(kind, limits)
 
 
 def main() -> None:
@@ -114,7 +116,8 @@ def main() -> None:
     sys.path[:] = request["path"]
     # What jinja2 imports when it first compiles and first fails must be there before the limits.
     answer({**request, "template": "{{ 'a' + 1 }}", "variables": {}})
-    _limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + CPU_S)
+    # With a second of grace the signal says which limit it was; at the hard one it is SIGKILL.
+    _limit(resource.RLIMIT_CPU, math.ceil(time.process_time()) + CPU_S, grace=1)
     _limit(resource.RLIMIT_AS, MEMORY_BYTES)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, 0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -166,10 +167,10 @@ class CustomTemplate:
                 "variables": variables,
             }
         )
-        if answer is None:
+        if "ended" in answer:
             raise TemplateError(
-                f"{self.name}: the template was ended: found more than {CPU_S} s of processor time "
-                f"or {MEMORY_BYTES >> 20} MiB of memory, expected less"
+                f"{self.name}: the template was ended: found {answer['ended']}, expected a prompt "
+                "with less"
             )
         if "syntax" in answer:
             line, message = answer["syntax"]
@@ -185,8 +186,8 @@ class CustomTemplate:
         return str(answer["printed"])
 
 
-def _in_child(request: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The answer of sandbox.py; None where a limit ended it.
+def _in_child(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer of sandbox.py, or "ended" with the limit that ended it.
 
     The child has no descriptor, environment or memory of this process.
 
@@ -222,8 +223,12 @@ def _in_child(request: Mapping[str, Any]) -> dict[str, Any] | None:
     try:
         answer = json.loads(written.decode("utf-8", "surrogatepass"))
     except ValueError:  # nothing, or cut
-        return None
-    return answer if isinstance(answer, dict) else None
+        answer = None
+    if isinstance(answer, dict):
+        return answer
+    if child.returncode == -signal.SIGXCPU:
+        return {"ended": f"more than {CPU_S} s of processor time"}
+    return {"ended": f"more than {MEMORY_BYTES >> 20} MiB of memory, or {WALL_S:g} s"}
 
 
 def load_template(

@@ -469,3 +469,25 @@ def test_arguments_of_64_levels_are_rendered(gemma4, tokenizer):
     prompt = render([message], template=gemma4, tokenizer=tokenizer, any_order=True)
 
     assert "call:f{k:" in prompt.text
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("tools", "text"),
+    [
+        ("f", r"tools: found str 'f', expected a list"),
+        ([1], r"tools\[0\]: found int '1', expected"),
+        ([{"function": {"name": "a b"}}], r"tools\[0\]\.function\.name: found 'a b'"),
+        ([TOOL, {"type": "function"}], r"tools\[1\]: found dict"),
+        ([TOOL] * 1025, "tools: found 1,025, expected at most 1,024"),
+        ([TOOL | {"x": {1}}], r"tools\[0\]\.x: found set"),
+        ([TOOL | {"x": 1 << 5000}], r"tools\[0\]\.x: found an integer of 5,001 bits"),
+    ],
+)
+def test_a_tool_that_is_none_is_named(gemma4, tokenizer, tools, text):
+    with pytest.raises(InvalidArgument, match=text) as caught:
+        render([user("a")], template=gemma4, tokenizer=tokenizer, tools=tools)
+
+    assert caught.value.argument == "tools"
