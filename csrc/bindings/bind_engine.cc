@@ -83,6 +83,13 @@ PackedKey to_key(const py::bytes& key) {
   return out;
 }
 
+PageKind to_kind(const std::string& kind) {
+  if (kind != "global" && kind != "sliding") {
+    throw InvalidArgument(text("kind is ", kind, ", expected global or sliding"));
+  }
+  return kind == "global" ? PageKind::kGlobal : PageKind::kSliding;
+}
+
 // Arrays of results, made before the GIL is released.
 struct Results {
   Results(int64_t wishes, int64_t top, int64_t logits_rows, int64_t vocab, int64_t sequences)
@@ -162,6 +169,26 @@ class PyEngine {
   void close() {
     const Use use(*this);
     engine_.reset();
+  }
+
+  void copy_pages(const std::string& kind, const Array<int32_t>& from, const Array<int32_t>& to) {
+    const Use use(*this);
+    open().copy_pages(to_kind(kind), view(from), view(to));
+  }
+
+  int64_t page_bytes(const std::string& kind) const { return open().page_bytes(to_kind(kind)); }
+
+  Array<uint8_t> read_pages(const std::string& kind, const Array<int32_t>& pages) {
+    const Use use(*this);
+    Array<uint8_t> bytes({pages.size(), static_cast<py::ssize_t>(page_bytes(kind))});
+    open().read_pages(to_kind(kind), view(pages), std::as_writable_bytes(mutable_view(bytes)));
+    return bytes;
+  }
+
+  void write_pages(const std::string& kind, const Array<int32_t>& pages,
+                   const Array<uint8_t>& bytes) {
+    const Use use(*this);
+    open().write_pages(to_kind(kind), view(pages), std::as_bytes(view(bytes)));
   }
 
   std::unique_ptr<Results> step(const Array<int32_t>& tokens, const Array<int64_t>& slices,
@@ -354,6 +381,12 @@ void bind_engine(py::module_& module) {
       .def("step", &PyEngine::step, py::arg("tokens").noconvert(), py::arg("slices").noconvert(),
            py::arg("global_pages"), py::arg("sliding_pages"), py::arg("wishes").noconvert(),
            py::arg("sampling"), py::arg("histories"), py::arg("top") = 0)
+      .def("copy_pages", &PyEngine::copy_pages, py::arg("kind"), py::arg("from_pages").noconvert(),
+           py::arg("to_pages").noconvert())
+      .def("page_bytes", &PyEngine::page_bytes, py::arg("kind"))
+      .def("read_pages", &PyEngine::read_pages, py::arg("kind"), py::arg("pages").noconvert())
+      .def("write_pages", &PyEngine::write_pages, py::arg("kind"), py::arg("pages").noconvert(),
+           py::arg("bytes").noconvert())
       .def("write_packed", &PyEngine::write_packed, py::arg("path"), py::arg("key"),
            py::arg("about") = "")
       .def("close", &PyEngine::close);

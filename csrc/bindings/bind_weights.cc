@@ -52,7 +52,9 @@ void bind_weights(py::module_& module) {
       .def_readonly("disk_bytes", &MemoryPlan::disk_bytes)
       .def_readonly("table_bytes", &MemoryPlan::table_bytes)
       .def_readonly("global_pages_per_sequence", &MemoryPlan::global_pages_per_sequence)
-      .def_readonly("sliding_pages_per_sequence", &MemoryPlan::sliding_pages_per_sequence);
+      .def_readonly("sliding_pages_per_sequence", &MemoryPlan::sliding_pages_per_sequence)
+      .def_readonly("kept_ring_pages", &MemoryPlan::kept_ring_pages)
+      .def_readonly("kept_ring_bytes", &MemoryPlan::kept_ring_bytes);
 
   module.def(
       "memory_plan",

@@ -153,6 +153,35 @@ void Engine::check(const Batch& batch) const {
   }
 }
 
+void Engine::copy_pages(PageKind kind, std::span<const int32_t> from, std::span<const int32_t> to) {
+  if (from.size() != to.size()) {
+    throw InvalidArgument(text("copy_pages: ", from.size(), " pages to ", to.size(), " pages"));
+  }
+  for (size_t i = 0; i < from.size(); ++i) {
+    const std::span<const std::byte> source = cache_.page(kind, from[i]);
+    if (from[i] != to[i]) std::ranges::copy(source, cache_.page(kind, to[i]).begin());
+  }
+}
+
+void Engine::read_pages(PageKind kind, std::span<const int32_t> pages, std::span<std::byte> bytes) {
+  const auto size = static_cast<size_t>(cache_.page_bytes(kind));
+  for (size_t i = 0; i < pages.size(); ++i) {
+    std::ranges::copy(cache_.page(kind, pages[i]), bytes.subspan(i * size, size).begin());
+  }
+}
+
+void Engine::write_pages(PageKind kind, std::span<const int32_t> pages,
+                         std::span<const std::byte> bytes) {
+  const auto size = static_cast<size_t>(cache_.page_bytes(kind));
+  if (bytes.size() != pages.size() * size) {
+    throw InvalidArgument(
+        text("write_pages: ", bytes.size(), " bytes, expected ", pages.size(), " pages of ", size));
+  }
+  for (size_t i = 0; i < pages.size(); ++i) {
+    std::ranges::copy(bytes.subspan(i * size, size), cache_.page(kind, pages[i]).begin());
+  }
+}
+
 void Engine::lay_out_rows(const Batch& batch) {
   row_sequences_.clear();
   row_positions_.clear();

@@ -38,6 +38,13 @@ class Engine {
   // can see: the caller advances positions only when it returns.
   void step(const Batch& batch, StepResult result, const std::function<bool()>& interrupted);
 
+  // Pages to[i] become what from[i] are, one after the other. Between steps.
+  void copy_pages(PageKind kind, std::span<const int32_t> from, std::span<const int32_t> to);
+  // Bytes of whole pages, [pages, page_bytes(kind)]: what a saved conversation holds.
+  int64_t page_bytes(PageKind kind) const { return cache_.page_bytes(kind); }
+  void read_pages(PageKind kind, std::span<const int32_t> pages, std::span<std::byte> bytes);
+  void write_pages(PageKind kind, std::span<const int32_t> pages, std::span<const std::byte> bytes);
+
   // What a packed file of these weights holds.
   std::span<const std::byte> weight_arena() const { return loaded_.arena(); }
 

@@ -5,6 +5,7 @@
 // (ops/args.h). Shared layers store nothing.
 #pragma once
 
+#include <span>
 #include <vector>
 
 #include "base/buffer.h"
@@ -25,9 +26,18 @@ struct KvSizes {
     if (longest_window == 0) return 0;
     return (longest_window + longest_chunk + kPagePositions - 1) / kPagePositions + 1;
   }
+
+  // Pages of a ring that a token sees, wherever it stands, and those of 64 tokens before it: what
+  // is kept of one at the end of a prompt.
+  int64_t kept_pages() const {
+    if (longest_window == 0) return 0;
+    return (longest_window + 2 * kPagePositions - 3) / kPagePositions + 1;
+  }
 };
 
 KvSizes kv_sizes(const ModelPlan& plan, Dtype dtype);
+
+enum class PageKind : uint8_t { kGlobal, kSliding };
 
 class KvCache {
  public:
@@ -40,8 +50,15 @@ class KvCache {
   int64_t sliding_pages() const { return sliding_pages_; }
   int64_t bytes() const { return global_.bytes() + sliding_.bytes(); }
 
+  int64_t page_bytes(PageKind kind) const {
+    return kind == PageKind::kGlobal ? sizes_.global_page_bytes : sizes_.sliding_page_bytes;
+  }
+  // The bytes of one page. Throws InvalidArgument for one that there is not.
+  std::span<std::byte> page(PageKind kind, int64_t index);
+
  private:
   int64_t global_pages_, sliding_pages_;
+  KvSizes sizes_;
   Buffer global_, sliding_;
   std::vector<KvLayer> layers_;
 };

@@ -183,6 +183,10 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
   out.sliding_pages_per_sequence =
       std::min(sizes.ring_pages(max_rows), std::max<int64_t>(1, out.global_pages_per_sequence));
   if (sizes.longest_window == 0) out.sliding_pages_per_sequence = 0;
+  // A ring that never comes round forgets nothing.
+  const bool is_round = out.sliding_pages_per_sequence < out.global_pages_per_sequence;
+  out.kept_ring_pages = is_round ? sizes.kept_pages() : 0;
+  out.kept_ring_bytes = out.kept_ring_pages * sizes.sliding_page_bytes;
   out.kv_bytes_per_token = sizes.global_page_bytes / kPagePositions;
   out.kv_bytes_per_sequence = out.global_pages_per_sequence * sizes.global_page_bytes +
                               out.sliding_pages_per_sequence * sizes.sliding_page_bytes;

@@ -31,6 +31,8 @@ struct MemoryPlan {
   int64_t kv_bytes_per_token = 0, kv_bytes_per_sequence = 0;
   int64_t scratch_bytes = 0;
   int64_t global_pages_per_sequence = 0, sliding_pages_per_sequence = 0;
+  // A state of one ring that is kept, for an answer that departs from it; not in the above.
+  int64_t kept_ring_pages = 0, kept_ring_bytes = 0;
 };
 
 // How the scales of int4 are chosen (docs/formats.md): the plain rule, a search for the least

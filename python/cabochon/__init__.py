@@ -19,6 +19,7 @@ from .types import Plan, Prompt
 
 if TYPE_CHECKING:
     from . import ops as ops
+    from .chat.chat import Chat
     from .loading import load
     from .model import Model
     from .planner import plan
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Chat",
     "Event",
     "Model",
     "Plan",
@@ -44,9 +46,10 @@ _COMPUTING = {
     "load": "loading",
     "plan": "planner",
     "Model": "model",
+    "Chat": "chat.chat",
     "ops": "ops",
 }  # name: module that has it
-_TO_COME = ("Chat", "Report", "adapters")
+_TO_COME = ("Report", "adapters")
 
 
 def doctor(*, verify: bool = False) -> Any:

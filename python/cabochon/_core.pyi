@@ -54,6 +54,8 @@ class MemoryPlan:
     table_bytes: int  # of those, what write_table writes
     global_pages_per_sequence: int
     sliding_pages_per_sequence: int
+    kept_ring_pages: int  # of a state of one ring that is kept; not in kv_bytes_per_sequence
+    kept_ring_bytes: int
 
 def check_plan(plan: Any) -> None: ...
 def memory_plan(
@@ -145,6 +147,14 @@ class Engine:
         penalty. top: how many of the most likely tokens each wish reports, 0 to 256.
         """
 
+    def copy_pages(self, kind: str, from_pages: Ints, to_pages: Ints) -> None:
+        """Pages to[i] of "global" or "sliding" become what from[i] are, one after the other."""
+
+    def page_bytes(self, kind: str) -> int: ...
+    def read_pages(self, kind: str, pages: Ints) -> npt.NDArray[np.uint8]:
+        """The bytes of whole pages, [pages, page_bytes]."""
+
+    def write_pages(self, kind: str, pages: Ints, bytes: npt.NDArray[np.uint8]) -> None: ...
     def write_packed(self, path: str, key: bytes, about: str = "") -> None: ...
     def close(self) -> None: ...
 

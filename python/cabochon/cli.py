@@ -21,10 +21,10 @@ from .display import numbers, size
 
 if TYPE_CHECKING:
     from .model import Model
-    from .results import Result
+    from .results import Event, Result
 
 _TO_COME = ("doctor", "evaluate", "quantize", "serve")
-_FILES_TO_COME = ("image", "audio", "video", "schema", "tools")
+_FILES_TO_COME = ("image", "audio", "video", "schema")
 _DEMO_PROMPT = "Once upon a time"
 
 
@@ -84,6 +84,28 @@ def _answer(text: str) -> None:
     print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
+def _show(event: Event, before: str) -> str:
+    """An answer on stdout, all else apart from it. Takes the kind of the event before, gives the
+    kind of this one."""
+    if before == "thinking" != event.kind:
+        _aside("\n")
+    if event.kind == "text":
+        _answer(event.text)
+    elif event.kind == "thinking":
+        _aside(event.text)
+    elif event.kind == "tool_result":
+        _aside(f"{event.text}\n")
+    elif event.tool_call is not None:
+        _aside(f"{event.tool_call.raw}\n")
+    return event.kind
+
+
+def _aside(text: str) -> None:
+    is_terminal = sys.stderr.isatty()
+    shown = f"\x1b[2m{visible(text)}\x1b[0m" if is_terminal else text  # dim
+    print(shown, end="", file=sys.stderr, flush=True)
+
+
 # --- arguments -----------------------------------------------------------------------------------
 
 
@@ -102,6 +124,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     generate.add_argument("--raw", action="store_true", help="no chat template: plain text")
     generate.add_argument("--json", action="store_true", help="the whole result as JSON")
+    generate.add_argument(
+        "--tools",
+        metavar="FILE.py",
+        help="its public functions: the model may call them, none is run",
+    )
     for name in _FILES_TO_COME:
         generate.add_argument(f"--{name}", metavar="FILE", help="to come")
 
@@ -202,6 +229,10 @@ def _generate(options: argparse.Namespace) -> None:
             {"role": "user", "content": text},
         ]
     keywords = {**_given(options, _SAMPLING), "raw": options.raw}
+    if options.tools is not None:
+        from .chat.tools import read_file
+
+        keywords["tools"] = read_file(Path(options.tools))
     with _load(options) as model:
         if options.json:
             result = model.generate(prompt, **keywords)
@@ -225,10 +256,10 @@ def _read_input() -> str:
 
 
 def _write(model: Model, prompt: Any, keywords: dict[str, Any]) -> Result:
-    """Streams one answer to stdout."""
-    result = None
+    """Streams one answer to stdout; thoughts and calls go to stderr."""
+    result, kind = None, ""
     for event in model.stream(prompt, **keywords):
-        _answer(event.text)
+        kind = _show(event, kind)
         result = event.result
     print(flush=True)
     assert result is not None, "the last event has the result"
@@ -236,19 +267,97 @@ def _write(model: Model, prompt: Any, keywords: dict[str, Any]) -> Result:
 
 
 def _chat(options: argparse.Namespace) -> None:
-    keywords = _given(options, _SAMPLING)
     with _load(options) as model:
         if model.info().template is None:
             raise errors.TemplateError(
                 f"{options.model}: found no chat template, expected an instruction-tuned model: "
                 "use `cabochon generate`"
             )
-        messages = [] if options.system is None else [{"role": "system", "content": options.system}]
+        talk = _Talk(model, options)
         while (line := _read_line()) is not None:
-            if line.startswith("/"):
-                _say("commands are to come; begin with a space to send this as text")
-            elif line.strip():
-                _turn(model, messages, line, keywords, stats=options.stats)
+            try:
+                if line.startswith("/"):
+                    if not talk.command(*line[1:].strip().partition(" ")[::2]):
+                        break
+                elif line.strip():
+                    talk.turn(line)
+            except KeyboardInterrupt:
+                _say("\n(stopped: this turn is forgotten)")
+            except errors.CabochonError as error:
+                _say(f"cabochon: {error}")
+
+
+_HELP = """\
+/think on|off|N    ask for thoughts; N: of so many tokens at most
+/tools FILE.py     its public functions may be called, and are run; without FILE: none
+/image FILE        to come
+/undo              forget the last turn
+/save FILE         write the conversation, with its keys and values
+/load FILE         go on with one
+/stats             tokens and seconds after each answer, or no more
+/help, /quit
+Ctrl-C stops an answer and forgets its turn, Ctrl-D leaves; begin with a space to send a slash."""
+
+
+class _Talk:
+    """A conversation in a terminal, and what its commands have changed."""
+
+    def __init__(self, model: Model, options: argparse.Namespace) -> None:
+        self._model = model
+        self._changed: dict[str, Any] = {}  # overrides of every turn
+        self._is_counted = options.stats
+        self._chat = model.chat(system=options.system, **_given(options, _SAMPLING))
+
+    def turn(self, text: str) -> None:
+        """One question and its answer."""
+        kind = ""
+        for event in self._chat.stream(text, **self._changed):
+            kind = _show(event, kind)
+            if event.result is not None:
+                print(flush=True)
+                if self._is_counted:
+                    _say(numbers(event.result))
+
+    def command(self, name: str, rest: str) -> bool:
+        """Runs one; False: leave."""
+        rest = rest.strip()
+        if name == "think":
+            self._changed |= _thinking(rest)
+        elif name == "tools":
+            from .chat.tools import read_file
+
+            self._changed["tools"] = read_file(Path(rest)) if rest else ()
+            _say(", ".join(tool.name for tool in self._changed["tools"]) or "no tools")
+        elif name == "undo":
+            self._chat.undo()
+        elif name in ("save", "load") and not rest:
+            raise errors.InvalidArgument(f"/{name}: found no FILE, expected one")
+        elif name == "save":
+            self._chat.save(rest)
+        elif name == "load":
+            from .chat.chat import Chat
+
+            self._chat = Chat.load(rest, self._model)
+            _say(f"{len(self._chat.messages)} messages, {self._chat.context_left} tokens left")
+        elif name == "stats":
+            self._is_counted = not self._is_counted
+        elif name == "image":
+            raise errors.Unsupported("/image is to come")
+        elif name == "help":
+            _say(_HELP)
+        elif name == "quit":
+            return False
+        else:
+            raise errors.InvalidArgument(f"/{name}: found no such command, see /help")
+        return True
+
+
+def _thinking(rest: str) -> dict[str, Any]:
+    if rest.isdigit():
+        return {"thinking": True, "thinking_budget": int(rest)}
+    if rest not in ("on", "off"):
+        raise errors.InvalidArgument(f"/think: found {rest!r}, expected on, off or a number")
+    return {"thinking": rest == "on", "thinking_budget": None}
 
 
 def _read_line() -> str | None:
@@ -260,33 +369,6 @@ def _read_line() -> str | None:
     except KeyboardInterrupt:
         _say("")
         return ""
-
-
-def _turn(
-    model: Model,
-    messages: list[dict[str, Any]],
-    text: str,
-    keywords: dict[str, Any],
-    *,
-    stats: bool,
-) -> None:
-    """One question and its answer, added to `messages`; what was said of a stopped one stays."""
-    question = {"role": "user", "content": text}
-    said: list[str] = []
-    try:
-        events = model.stream([*messages, question], **keywords)
-        for event in events:
-            said.append(event.text)
-            _answer(event.text)
-            if event.result is not None and stats:
-                _say(f"\n{numbers(event.result)}")
-    except KeyboardInterrupt:
-        _say("\n(stopped)")
-    except errors.CabochonError as error:
-        _say(f"cabochon: {error}")
-        return
-    print(flush=True)
-    messages += [question, {"role": "assistant", "content": "".join(said)}]
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -11,12 +12,18 @@ from typing import Any
 
 import numpy as np
 
+from .chat.parser import AnswerParser, Outline, Piece, is_end, starting_state
+from .chat.tools import check_calls
 from .options import GenerateOptions
 from .prompts import Prepared
 from .results import Event, Result
+from .scheduler.past import Past
 from .scheduler.sequence import Answer, Sampling, Sequence, Want
 from .tokenizer import Tokenizer
-from .types import Ints, Manifest, Timings, Usage
+from .types import Ints, Manifest, Timings, ToolCall, Usage
+
+# Calls with what is wrong with each.
+Check = Callable[[Iterable[ToolCall]], tuple[ToolCall, ...]]
 
 
 class StopSearch:
@@ -70,18 +77,43 @@ class Setting:
 class Generation:
     """From a prompt to a Result; the consumer of its sequence."""
 
-    def __init__(self, prompt: Prepared, seed: int, setting: Setting, *, index: int) -> None:
+    def __init__(
+        self,
+        prompt: Prepared,
+        seed: int,
+        setting: Setting,
+        *,
+        index: int,
+        past: Past | None = None,
+        keeps: bool = False,
+    ) -> None:
+        """past, keeps: those of its sequence."""
         options = setting.options
         self.prompt, self.seed, self.index = prompt, seed, index
         self.events: deque[Event] = deque()
         self._setting, self._options = setting, options
         stops = () if options.ignore_stops else options.stop
+        self._control_ids = setting.tokenizer.control_ids if setting.tokenizer else {}
+        self._starts_in = starting_state(prompt.token_ids.tolist(), self._control_ids)
         # Followed from the first token on only where it must be: ids alone need no tokenizer.
         is_followed = setting.is_streamed or bool(stops)
-        self._stream = setting.tokenizer.stream() if setting.tokenizer and is_followed else None
+        # The same prompt gives the same ids of calls; a later turn has another prompt.
+        self._prompt_sha256 = prompt.sha256
+        self._reading = {
+            "starts_in": self._starts_in,
+            "call_prefix": f"call_{self._prompt_sha256[:12]}_",
+        }
+        self._parser = (
+            AnswerParser(setting.tokenizer, **self._reading)
+            if setting.tokenizer and is_followed
+            else None
+        )
+        # Ids may declare tools that we were not given: then nothing is known of their calls.
+        is_known = bool(options.tools) or prompt.kind not in ("ids", "prompt")
+        self._check: Check = partial(check_calls, tools=options.tools) if is_known else tuple
         self._search = StopSearch(stops)
         self._text: list[str] = []
-        self._unsent: list[int] = []  # ids since the last text
+        self._unsent: list[int] = []  # ids since the last event
         self._ids: list[int] = []
         self._logprobs: list[float] = []
         self._top: list[tuple[Ints, Any]] = []
@@ -97,6 +129,8 @@ class Generation:
             limit=size + self._most,
             top=options.top,
             sampling=_sampling(options, seed, setting.banned),
+            past=past,
+            keeps=keeps,
         )
 
     def take(self, answer: Answer) -> bool:
@@ -107,11 +141,10 @@ class Generation:
         if self._options.logprobs is not False:
             self._logprobs.append(answer.logprob)
             self._top.append((answer.top_ids, answer.top_logprobs))
-        self._unsent.append(answer.token)
         if answer.token in self._setting.stop_ids and not self._options.ignore_stops:
             return self._end("stop", answer.token)
-        if self._stream is not None:
-            self._emit(self._search.push(self._stream.push(answer.token)))
+        if self._parser is not None:
+            self._emit(self._parser.push(answer.token))
             if self._search.found is not None:
                 return self._end("stop", self._search.found)
         if len(self._ids) < self._most:
@@ -120,18 +153,37 @@ class Generation:
             "length", "max_tokens" if self._most == self._options.max_tokens else "context"
         )
 
-    def _emit(self, text: str) -> None:
-        if text:
+    def _emit(self, pieces: list[Piece]) -> None:
+        for piece in pieces:
+            self._unsent += piece.token_ids
+            if piece.tool_call is not None:
+                self._event(piece.kind, piece.text, self._check([piece.tool_call])[0])
+                continue
+            if piece.kind != "text":
+                self._event(piece.kind, piece.text)
+                continue
+            if text := self._search.push(piece.text):
+                self._event("text", text)
+            if self._search.found is not None:
+                return
+
+    def _event(self, kind: str, text: str, tool_call: ToolCall | None = None) -> None:
+        if kind == "text":
             self._text.append(text)
-            ids, self._unsent = tuple(self._unsent), []
-            self.events.append(Event(kind="text", index=self.index, text=text, token_ids=ids))
+        ids, self._unsent = tuple(self._unsent), []
+        self.events.append(
+            Event(kind=kind, index=self.index, text=text, token_ids=ids, tool_call=tool_call)
+        )
 
     def _end(self, finish_reason: str, stop_reason: int | str) -> bool:
-        if self._stream is not None and self._search.found is None:
-            self._emit(self._search.push(self._stream.flush()))
+        if self._parser is not None and self._search.found is None:
+            if finish_reason == "stop" and is_end(self._ids[-1], self._control_ids):
+                self._emit(self._parser.push(self._ids[-1]))
+            self._emit(self._parser.finish())
             if self._search.found is not None:
                 finish_reason, stop_reason = "stop", self._search.found
-            self._emit(self._search.flush())
+            elif text := self._search.flush():
+                self._event("text", text)
         self._finish_reason, self._stop_reason = finish_reason, stop_reason
         return True
 
@@ -142,11 +194,15 @@ class Generation:
         error = error or self.sequence.error
         settings = MappingProxyType({**options.settings(), "seed": self.seed})
         top_shape = (len(self._ids), options.top)
-        # A token that stopped it is no text.
-        written = ids[:-1] if self._finish_reason == "stop" else ids
-        answer = "".join(self._text) if self._stream else None
+        outline = Outline(self._control_ids, starts_in=self._starts_in)
+        for token_id in self._ids:
+            outline.push(token_id)
+        has_ended = isinstance(self._stop_reason, int) and is_end(
+            self._stop_reason, self._control_ids
+        )
+        finish_reason = "tool_calls" if has_ended and outline.calls else self._finish_reason
         return Result.undecoded(
-            partial(_texts, setting.tokenizer, ids.tolist(), written.tolist(), answer),
+            self._reader(ids.tolist(), has_ended=has_ended),
             token_ids=ids,
             prompt_token_ids=self.prompt.token_ids,
             logprobs=None if options.logprobs is False else np.asarray(self._logprobs, np.float32),
@@ -158,32 +214,46 @@ class Generation:
             )
             if options.top
             else None,
-            finish_reason="error" if error else self._finish_reason,
+            finish_reason="error" if error else finish_reason,
             stop_reason=None if error else self._stop_reason,
-            cut_in="answer" if self._finish_reason == "length" and not error else None,
-            usage=self._usage(),
+            cut_in=outline.state if finish_reason == "length" and not error else None,
+            thinking_closed_by="model" if outline.closed_thinking else None,
+            usage=self._usage(outline),
             timings=self._timings(),
             seed=self.seed,
             settings=settings,
             manifest=Manifest(
                 **setting.manifest,
                 prompt_kind=self.prompt.kind,
-                prompt_sha256=self.prompt.sha256,
+                prompt_sha256=self._prompt_sha256,
                 template_sha256=self.prompt.template_sha256,
                 settings=settings,
             ),
             error=error,
         )
 
-    def _usage(self) -> Usage:
+    def _reader(self, ids: list[int], *, has_ended: bool) -> Callable[[], dict[str, Any]]:
+        """What reads the ids when somebody looks; holds no more of this than that takes."""
         tokenizer = self._setting.tokenizer
-        control = set(tokenizer.control_ids.values()) if tokenizer else set()
-        control_tokens = sum(token in control for token in self._ids)
+        if tokenizer is None or not ids:
+            return partial(_said, None, "", lambda: "", self._check)
+        raw_text = partial(tokenizer.decode, ids, special=True)
+        if self._parser is not None:
+            return partial(_said, self._parser, "".join(self._text), raw_text, self._check)
+        # A token that stopped it is no text.
+        is_text = self._finish_reason != "stop" or has_ended
+        new_parser = partial(AnswerParser, tokenizer, **self._reading)
+        return partial(_read, new_parser, ids if is_text else ids[:-1], raw_text, self._check)
+
+    def _usage(self, outline: Outline) -> Usage:
         return Usage(
             prompt_tokens=int(self.prompt.token_ids.size),
+            cached_tokens=self.sequence.cached,
             output_tokens=len(self._ids),
-            answer_tokens=len(self._ids) - control_tokens,
-            control_tokens=control_tokens,
+            thinking_tokens=outline.counts["thinking"],
+            answer_tokens=outline.counts["answer"],
+            tool_tokens=outline.counts["tool"],
+            control_tokens=outline.counts["control"],
         )
 
     def _timings(self) -> Timings:
@@ -191,25 +261,41 @@ class Generation:
         started = self.sequence.started_s or submitted
         first, last = self._first_s or started, self._last_s or started
         prefill_s, decode_s = first - started, last - first
+        computed = self.prompt.token_ids.size - self.sequence.cached
         return Timings(
             queue_s=started - submitted,
             prefill_s=prefill_s,
             first_token_s=first - submitted,
             decode_s=decode_s,
             total_s=last - submitted,
-            prefill_tokens_per_s=self.prompt.token_ids.size / prefill_s if prefill_s > 0 else 0.0,
+            prefill_tokens_per_s=computed / prefill_s if prefill_s > 0 else 0.0,
             decode_tokens_per_s=(len(self._ids) - 1) / decode_s if decode_s > 0 else 0.0,
         )
 
 
-def _texts(
-    tokenizer: Tokenizer | None, ids: list[int], written: list[int], answer: str | None
-) -> tuple[str, str]:
-    """The text of an answer, given where it was followed, and of all its ids."""
-    if tokenizer is None or not ids:
-        return "", ""
-    raw_text = tokenizer.decode(ids, special=True)
-    return tokenizer.decode(written) if answer is None else answer, raw_text
+def _read(
+    new_parser: Callable[[], AnswerParser],
+    ids: list[int],
+    raw_text: Callable[[], str],
+    check: Check,
+) -> dict[str, Any]:
+    parser = new_parser()
+    for token_id in ids:
+        parser.push(token_id)
+    parser.finish()
+    return _said(parser, parser.text, raw_text, check)
+
+
+def _said(
+    parser: AnswerParser | None, text: str, raw_text: Callable[[], str], check: Check
+) -> dict[str, Any]:
+    """The fields of a Result that its ids say."""
+    return {
+        "text": text,
+        "thinking": parser.thinking if parser else None,
+        "tool_calls": check(parser.tool_calls if parser else ()),
+        "raw_text": raw_text(),
+    }
 
 
 def _sampling(options: GenerateOptions, seed: int, banned: Ints) -> Sampling:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from . import information
-from .chat.template import ChatTemplate
+from .chat.chat import Chat, start
+from .chat.parser import AnswerParser
+from .chat.template import Template
+from .chat.tools import check_calls, read_tools
 from .config import ModelConfig
 from .display import Bar
 from .errors import CabochonError, InvalidArgument, Unsupported
 from .generation import Generation, Setting
 from .options import (
     IMAGE_TOKENS,
+    GenerateOptions,
     SamplingDefaults,
     check_generate,
     flag,
@@ -25,14 +29,25 @@ from .options import (
     one_of,
     refuse_unknown,
 )
-from .prompts import Prepared, PromptReader, check_ids, is_messages, named, roles, split
+from .prompts import (
+    CALL,
+    CALL_END,
+    Prepared,
+    PromptReader,
+    check_ids,
+    is_messages,
+    named,
+    roles,
+    split,
+)
 from .reading import LogitsReading, LogprobsReading, check_logits_bytes, check_positions
 from .results import Event, Result
 from .scheduler.loop import Loop
+from .scheduler.past import Past
 from .scheduler.scheduler import Scheduler
 from .scheduler.sequence import Sequence as Running
 from .tokenizer import Tokenizer
-from .types import Floats, Ints, ModelInfo, Plan, Prompt, TokenLogprobs
+from .types import Floats, Ints, ModelInfo, Parsed, Plan, Prompt, TokenLogprobs
 
 if TYPE_CHECKING:
     from . import _core
@@ -48,7 +63,7 @@ class Parts:
     fingerprint: str
     config: ModelConfig
     tokenizer: Tokenizer | None
-    template: ChatTemplate | None
+    template: Template | None
     bos_id: int | None
     stop_ids: tuple[int, ...]
     banned: tuple[int, ...]
@@ -141,9 +156,18 @@ class Model:
                 seed and its position alone; `Result.seed` has the one used.
             logprobs: True: natural log-probabilities of the chosen tokens; k from 1 to 256: also
                 the k most likely.
-            tools, tool_choice, strict_tools, thinking, thinking_budget, schema, regex, choices,
-                grammar, adapter: to come.
-            parallel_tool_calls, image_tokens: without effect until tools and images come.
+            tools: what the model may call: functions (types and docstring declare them), OpenAI's
+                dicts, pydantic classes, mixed. None is run: `Result.tool_calls` has the calls, each
+                checked against its schema (`ToolCall.error`).
+            tool_choice: "auto", or "none": tools are declared, and no call is written. "required",
+                a name, or OpenAI's dict form: to come.
+            parallel_tool_calls: False ends the answer after one call.
+            strict_tools: False checks calls after they are written; None does what is there, so
+                far the same. True, which binds them while they are written: to come.
+            thinking: let the model think first; text and messages are rendered for that, other
+                prompts are taken as they are.
+            thinking_budget, schema, regex, choices, grammar, adapter: to come.
+            image_tokens: without effect until images come.
             preserve_thinking: keep thoughts of earlier turns that called tools.
             raw: text goes after BOS untemplated.
             continue_final: continue the last message, which is the assistant's.
@@ -159,7 +183,7 @@ class Model:
             InvalidArgument: an option or a prompt is out of range or unknown.
             ContextOverflow: a prompt leaves no room for a token.
             TemplateError: messages that cannot be rendered.
-            Unsupported: an option that is to come.
+            Unsupported: an option that is to come, or `thinking` of a model that cannot.
             NumericalError: NaN or infinity in the logits.
         """
         given = {**locals()}
@@ -176,7 +200,7 @@ class Model:
         return results if is_list else results[0]
 
     def stream(self, prompt: Any, **options: Any) -> Iterator[Event]:
-        """As `generate`, with the same tokens, giving the text as it is written.
+        """As `generate`, with the same tokens, giving thought, text and calls as they are written.
 
         Args:
             prompt, options: those of `generate`, checked before this returns.
@@ -195,7 +219,13 @@ class Model:
         return self._events(generations, given["on_error"], is_list)
 
     def _generations(
-        self, prompt: Any, given: dict[str, Any], *, is_streamed: bool
+        self,
+        prompt: Any,
+        given: dict[str, Any],
+        *,
+        is_streamed: bool,
+        past: Past | None = None,
+        keeps: bool = False,
     ) -> tuple[list[Generation], bool]:
         self._enter()
         options = check_generate(
@@ -204,12 +234,13 @@ class Model:
             vocab_size=self.vocab_size,
             context=self.context,
         )
+        no_call, one_call = self._call_limits(options)
         setting = Setting(
             options=options,
             tokenizer=self._parts.tokenizer,
-            stop_ids=frozenset((*self._parts.stop_ids, *options.stop_token_ids)),
+            stop_ids=frozenset((*self._parts.stop_ids, *options.stop_token_ids, *one_call)),
             context=self.context,
-            banned=np.array(self._parts.banned, np.int32),
+            banned=np.array(sorted({*self._parts.banned, *no_call}), np.int32),
             manifest=information.manifest_fields(self._parts),
             is_streamed=is_streamed,
         )
@@ -222,6 +253,8 @@ class Model:
                 prepared = self._prompts.to_continue(
                     item,
                     raw=options.raw,
+                    tools=[tool.declaration() for tool in options.tools],
+                    thinking=options.thinking,
                     preserve_thinking=options.preserve_thinking,
                     continue_final=options.continue_final,
                     allow_control=options.allow_special_tokens_in_content,
@@ -231,15 +264,27 @@ class Model:
                 if options.on_error == "raise":
                     raise error from None
                 prepared = Prepared(token_ids=np.empty(0, np.int32), kind="none")
-            generation = Generation(prepared, seeds[index], setting, index=index)
+            generation = Generation(
+                prepared, seeds[index], setting, index=index, past=past, keeps=keeps
+            )
             if error is not None:
                 generation.sequence.finish(error)
             generations.append(generation)
         return generations, is_list
 
+    def _call_limits(self, options: GenerateOptions) -> tuple[list[int], list[int]]:
+        """Ids that are banned so that no tool is called, and that end an answer after one call."""
+        tokenizer = self._parts.tokenizer
+        if tokenizer is None:
+            return [], []
+        ids = tokenizer.control_ids
+        no_call = [ids[CALL]] if options.tool_choice == "none" and CALL in ids else []
+        is_single = not options.parallel_tool_calls and CALL_END in ids
+        return no_call, [ids[CALL_END]] if is_single else []
+
     def _events(
         self, generations: list[Generation], on_error: str, is_list: bool
-    ) -> Iterator[Event]:
+    ) -> Generator[Event, None, None]:
         sequences = [generation.sequence for generation in generations]
         try:
             self._submit(sequences)
@@ -263,6 +308,60 @@ class Model:
         if error is not None and (on_error == "raise" or not isinstance(error, CabochonError)):
             raise error if generation.prompt.kind == "none" else named(error, index)
         return generation.result()
+
+    def chat(
+        self,
+        *,
+        system: str | None = None,
+        tools: Sequence[Any] = (),
+        messages: Sequence[Mapping[str, Any]] = (),
+        run_tools: bool = True,
+        max_tool_rounds: int = 8,
+        **options: Any,
+    ) -> Chat:
+        """A conversation that computes of every turn only what is new.
+
+        Args:
+            system: text of a system message, where `messages` has none.
+            tools: as for `generate`; functions are called where `run_tools`.
+            messages: what was said before.
+            run_tools: call functions that the model calls, and let it go on with what they return.
+            max_tool_rounds: 0 to 1,000, how often in one turn; then the calls are left open.
+            options: other keywords of `generate`, for every turn.
+
+        Raises:
+            InvalidArgument: an option or a message is not what it should be.
+            TemplateError: a base model, or messages that cannot be rendered.
+        """
+        self._enter()
+        return Chat(
+            self,
+            messages=start(system, messages),
+            tools=tools,
+            run_tools=run_tools,
+            max_tool_rounds=max_tool_rounds,
+            options=options,
+        )
+
+    def _check_turn(self, given: Mapping[str, Any]) -> None:
+        """Raises what is wrong with keywords of generate."""
+        refuse_unknown("chat", set(given) - set(_GENERATE_DEFAULTS), list(_GENERATE_DEFAULTS))
+        check_generate(
+            {**_GENERATE_DEFAULTS, **given},
+            defaults=self._parts.defaults,
+            vocab_size=self.vocab_size,
+            context=self.context,
+        )
+
+    def _turn(
+        self, messages: list[dict[str, Any]], given: Mapping[str, Any], past: Past | None
+    ) -> Generation:
+        """An answer that goes on from a past and leaves one."""
+        options = {**_GENERATE_DEFAULTS, **given}
+        generations, _ = self._generations(
+            messages, options, is_streamed=True, past=past, keeps=True
+        )
+        return generations[0]
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -415,27 +514,77 @@ class Model:
     ) -> Prompt:
         """What `generate` would send for these messages.
 
+        Args:
+            messages: as for `generate`, in any order. A media part that has a type and no source
+                is printed as its placeholder.
+            tools: as for `generate`.
+            thinking: ask for thoughts.
+            preserve_thinking: keep thoughts of earlier turns that called tools.
+            add_generation_prompt: open the model's turn at the end.
+            continue_final: leave the last message, which is the assistant's, open.
+            image_tokens: without effect until images come.
+
+        Returns:
+            The text that the published template gives, byte for byte, and its token ids.
+
         Raises:
             TemplateError: a base model, or messages that cannot be rendered.
-            Unsupported: tools and media parts, which are to come.
+            InvalidArgument: a message or tool that is none; the text names it.
+            Unsupported: media parts with a source, which are to come; thinking or tools of a model
+                that has none.
         """
         self._enter()
         one_of("image_tokens", image_tokens, IMAGE_TOKENS)
-        if len(tools) > 0:
-            raise Unsupported("render: tools is to come")
         rendered = self._prompts.render(
             messages,
+            tools=[tool.declaration() for tool in read_tools(tools)],
             thinking=flag("thinking", thinking),
             preserve_thinking=flag("preserve_thinking", preserve_thinking),
             add_generation_prompt=flag("add_generation_prompt", add_generation_prompt),
             continue_final=flag("continue_final", continue_final),
             any_order=True,
+            placeholders=True,
         )
         return Prompt(
             text=rendered.text,
             token_ids=np.array(rendered.token_ids, np.int32),
             template=(rendered.template_name, rendered.template_sha256),
             starts_in=rendered.starts_in,
+        )
+
+    def parse(
+        self, ids: Sequence[int] | Ints, *, starts_in: str = "answer", tools: Sequence[Any] = ()
+    ) -> Parsed:
+        """Thought, text and tool calls of generated ids, which may be cut anywhere.
+
+        Args:
+            ids: what was generated, with the token that stopped it.
+            starts_in: "thinking" where the prompt ended in an open thought (`Prompt.starts_in`).
+            tools: as for `generate`; calls are checked against them. None: they are not checked.
+
+        Returns:
+            As `Result` has them; `cut_in` is None where the ids end with a stop of the model. The
+            ids of calls are "call_0", "call_1", ...: other than those in a `Result`, they are not
+            different from those of another turn.
+
+        Raises:
+            InvalidArgument: an id that is no integer of the vocabulary.
+            Unsupported: the checkpoint has no tokenizer.
+        """
+        self._enter()
+        checked = check_ids(ids, self.vocab_size, name="ids").tolist()
+        one_of("starts_in", starts_in, ("answer", "thinking"))
+        known = read_tools(tools)
+        parser = AnswerParser(self._prompts.need_tokenizer(), starts_in=starts_in)
+        for token_id in checked:
+            parser.push(token_id)
+        parser.finish()
+        has_ended = len(checked) > 0 and checked[-1] in self.stop_token_ids
+        return Parsed(
+            text=parser.text,
+            thinking=parser.thinking,
+            tool_calls=check_calls(parser.tool_calls, known) if known else parser.tool_calls,
+            cut_in=None if has_ended else parser.state,
         )
 
     # --- facts -----------------------------------------------------------------------------------
@@ -490,17 +639,9 @@ class Model:
     def _to_come(self, name: str) -> NoReturn:
         raise Unsupported(f"Model.{name} is to come")
 
-    def chat(self, **options: Any) -> NoReturn:
-        """A conversation that keeps its cache. To come: raises Unsupported."""
-        self._to_come("chat")
-
     def score(self, prompt: Any, continuations: Any, **options: Any) -> NoReturn:
         """Log-probabilities of continuations. To come: raises Unsupported."""
         self._to_come("score")
-
-    def parse(self, ids: Any, **options: Any) -> NoReturn:
-        """Thought, text and tool calls of generated ids. To come: raises Unsupported."""
-        self._to_come("parse")
 
     def inspect(self, prompt: Any, **options: Any) -> NoReturn:
         """Hidden states, routing, attention. To come: raises Unsupported."""

@@ -9,10 +9,11 @@ import operator
 import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
 from . import policy
+from .chat.tools import Tool, read_tools
 from .errors import InvalidArgument, Unsupported
 
 MAX_SEED = 2**64 - 1
@@ -129,6 +130,11 @@ class GenerateOptions:
     logit_bias: tuple[tuple[int, float], ...]  # by id
     seed: int | tuple[int, ...] | None
     logprobs: bool | int
+    tools: tuple[Tool, ...]
+    tool_choice: str | Mapping[str, Any]  # "auto", "none", "required" or OpenAI's dict with a name
+    parallel_tool_calls: bool
+    strict_tools: bool  # calls are constrained to their schema; else checked after parsing
+    thinking: bool
     preserve_thinking: bool
     raw: bool
     continue_final: bool
@@ -156,8 +162,9 @@ class GenerateOptions:
 
     def settings(self) -> dict[str, Any]:
         """As written into results."""
-        values = asdict(self)
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
         values.pop("seed")
+        values["tools"] = [tool.declaration() for tool in self.tools]
         values["logit_bias"] = dict(self.logit_bias)
         return values
 
@@ -187,6 +194,7 @@ def check_generate(
     max_tokens = given[name]
     logprobs = given["logprobs"]
     one_of("image_tokens", given["image_tokens"], IMAGE_TOKENS)
+    tools = read_tools(given["tools"])
     return GenerateOptions(
         max_tokens=None if max_tokens is None else integer(name, max_tokens, 1, 2**31 - 1),
         stop=_stops([stops] if isinstance(stops, str) else stops),
@@ -203,6 +211,11 @@ def check_generate(
         logprobs=logprobs
         if isinstance(logprobs, bool)
         else integer("logprobs", logprobs, 1, min(256, vocab_size)),
+        tools=tools,
+        tool_choice=_tool_choice(given["tool_choice"], tools),
+        parallel_tool_calls=flag("parallel_tool_calls", given["parallel_tool_calls"]),
+        strict_tools=_strict_tools(given["strict_tools"], given["tool_choice"]),
+        thinking=flag("thinking", given["thinking"]),
         preserve_thinking=flag("preserve_thinking", given["preserve_thinking"]),
         raw=flag("raw", given["raw"]),
         continue_final=flag("continue_final", given["continue_final"]),
@@ -228,18 +241,42 @@ def _refuse_to_come(given: Mapping[str, Any]) -> None:
             f"thinking_budget is {given['thinking_budget']!r} without thinking=True",
             argument="thinking_budget",
         )
-    flag("parallel_tool_calls", given["parallel_tool_calls"])
     asked = {
-        "tools": len(given["tools"]) > 0,
-        "tool_choice": given["tool_choice"] not in ("auto", "none"),
-        "strict_tools": given["strict_tools"] is not None,
-        "thinking": flag("thinking", given["thinking"]),
+        "thinking_budget": given["thinking_budget"] is not None,
         "adapter": given["adapter"] is not None,
         **dict.fromkeys(constraints, True),
     }
     for name, is_asked in asked.items():
         if is_asked:
             raise Unsupported(f"generate: {name} is to come")
+
+
+def _tool_choice(given: Any, tools: Sequence[Tool]) -> str | Mapping[str, Any]:
+    """As given; a name becomes OpenAI's dict, since a tool may be named "none"."""
+    words = ("auto", "none", "required")
+    if isinstance(given, str):
+        name = None if given in words else given
+    else:
+        function = given.get("function") if isinstance(given, Mapping) else None
+        name = function.get("name") if isinstance(function, Mapping) else None
+        if name is None or given.get("type") != "function":
+            _bad("tool_choice", given, "{'type': 'function', 'function': {'name': ...}}")
+    if name is None and (tools or given != "required"):
+        return given  # type: ignore[no-any-return]
+    if name not in [tool.name for tool in tools]:
+        names = ", ".join(repr(tool.name) for tool in tools) or "tools to choose from"
+        _bad("tool_choice", given, f"'auto', 'none', 'required', or one of tools: {names}")
+    return {"type": "function", "function": {"name": name}}
+
+
+def _strict_tools(given: Any, tool_choice: Any) -> bool:
+    if given is not None and flag("strict_tools", given):
+        raise Unsupported("generate: strict_tools is to come: calls are checked, not bound")
+    if tool_choice not in ("auto", "none"):
+        raise Unsupported(
+            f"generate: tool_choice is to come as {tool_choice!r}; 'auto' and 'none' are there"
+        )
+    return False
 
 
 def _stops(given: Any) -> tuple[str, ...]:

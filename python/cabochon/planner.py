@@ -117,6 +117,7 @@ class LoadPlan:
     max_rows: int  # tokens of one step
     threads: int
     sequences: int  # computed together; 0 where it does not fit
+    kept_ring_pages: int  # sliding pages beside those of the sequences
 
 
 def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> LoadPlan:
@@ -182,15 +183,19 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
         *advise(found, planned_with, context=context, max_sequences=options.max_sequences),
         *(() if shards.is_here else _unseen(config, shards, options, planned_with)),
     )
+    sequences = min(options.max_sequences, found.sequences_that_fit)
+    least = memory(options, context)
+    has_kept_ring = found.kv_bytes > max(1, sequences) * least.kv_bytes_per_sequence
     return LoadPlan(
         plan=replace(found, advice=said),
-        memory=memory(options, context),
+        memory=least,
         checkpoint=checkpoint,
         context=context,
         lattices=lattices(options.exact_classes),
         max_rows=max_rows,
         threads=threads,
-        sequences=min(options.max_sequences, found.sequences_that_fit),
+        sequences=sequences,
+        kept_ring_pages=least.kept_ring_pages if has_kept_ring else 0,
     )
 
 
@@ -270,6 +275,11 @@ def make_plan(
 
     sequences = max(0, left_after(memory) // max(1, memory.kv_bytes_per_sequence))
     kv_bytes = memory.kv_bytes_per_sequence * max(1, min(max_sequences, sequences))
+    # Several sequences keep it in the ring of one that does not run; one alone needs room for it,
+    # and gets it where there is some.
+    is_alone = min(max_sequences, sequences) == 1
+    if is_alone and kv_bytes + memory.kept_ring_bytes <= left_after(memory):
+        kv_bytes += memory.kept_ring_bytes
     anonymous = memory.weight_bytes + memory.scratch_bytes + kv_bytes
     return Plan(
         rows=tuple(

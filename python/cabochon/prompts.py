@@ -9,13 +9,14 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .chat.render import RenderedPrompt, render
-from .chat.template import ChatTemplate
+from .chat.render import PLACEHOLDERS, RenderedPrompt, render
+from .chat.template import Template
 from .errors import ContextOverflow, InvalidArgument, TemplateError, Unsupported
 from .tokenizer import Tokenizer
 from .types import Ints, Prompt
 
 MAX_PROMPTS = 1_000_000
+CALL, CALL_END = "<|tool_call>", "<tool_call|>"  # around every call of a tool
 _PIECE_BYTES = 48  # of the longest piece in the published vocabulary
 
 
@@ -109,7 +110,7 @@ class PromptReader:
         self,
         *,
         tokenizer: Tokenizer | None,
-        template: ChatTemplate | None,
+        template: Template | None,
         bos_id: int | None,
         vocab_size: int,
         context: int,
@@ -123,23 +124,34 @@ class PromptReader:
         prompt: Any,
         *,
         raw: bool,
+        tools: Sequence[Mapping[str, Any]] = (),
+        thinking: bool,
         preserve_thinking: bool,
         continue_final: bool,
         allow_control: bool,
     ) -> Prepared:
-        """A prompt as generate reads it.
+        """A prompt as generate reads it. Token ids and a `Prompt` are what they are: `tools` are
+        not declared in them again.
 
         Raises:
-            InvalidArgument: empty, of no known kind, or ids outside the vocabulary.
+            InvalidArgument: empty, of no known kind, or ids outside the vocabulary; `tools` for
+                plain text, which declares nothing.
             ContextOverflow: no room is left for one token of output.
             TemplateError: messages that cannot be rendered.
+            Unsupported: media; thinking or tools of a model that has none.
         """
+        if (thinking or tools) and self.template is None:
+            raise Unsupported(
+                f"{'thinking' if thinking else 'tools'}: this checkpoint is a base model, expected "
+                "an instruction-tuned one"
+            )
+        rendering = {"tools": tools, "thinking": thinking, "allow_control": allow_control}
         if is_messages(prompt):
             prepared = self._from_messages(
                 prompt,
                 preserve_thinking=preserve_thinking,
                 continue_final=continue_final,
-                allow_control=allow_control,
+                **rendering,
             )
         elif continue_final:
             raise InvalidArgument(
@@ -150,7 +162,13 @@ class PromptReader:
         elif isinstance(prompt, str) and prompt and self.template is not None and not raw:
             self._check_size(prompt)
             messages = [{"role": "user", "content": prompt}]
-            prepared = self._from_messages(messages, allow_control=allow_control)
+            prepared = self._from_messages(messages, **rendering)
+        elif isinstance(prompt, str) and tools:
+            raise InvalidArgument(
+                f"tools: found {len(tools)} for plain text, expected messages: the chat template "
+                "declares them",
+                argument="tools",
+            )
         else:
             prepared = self._plain(prompt, bos="auto", special=allow_control)
         self._check_length(prepared.token_ids.size, self.context - 1, " and one of output")
@@ -209,11 +227,19 @@ class PromptReader:
 
     def _from_messages(self, messages: Any, **rendering: Any) -> Prepared:
         rendered = self.render(messages, **rendering)
+        self._refuse_media(rendered.token_ids)
         return Prepared(
             token_ids=self._known(rendered.token_ids),
             kind="messages",
             template_sha256=rendered.template_sha256,
         )
+
+    def _refuse_media(self, token_ids: Sequence[int] | Ints) -> None:
+        """A placeholder stands for an image or a sound, which nobody reads yet."""
+        control = self.tokenizer.control_ids if self.tokenizer else {}
+        for name in PLACEHOLDERS:
+            if name in control and control[name] in token_ids:
+                raise Unsupported(f"prompt has {name}: images, audio and video are to come")
 
     def _plain(self, prompt: Any, *, bos: bool | str, special: bool) -> Prepared:
         if isinstance(prompt, str):
@@ -225,6 +251,7 @@ class PromptReader:
         if isinstance(prompt, Prompt):
             sha256 = prompt.template[1] if prompt.template else None
             given: Any = prompt.token_ids
+            self._refuse_media(prompt.token_ids)
         elif isinstance(prompt, (list, tuple, np.ndarray)):
             given = prompt
         else:

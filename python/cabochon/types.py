@@ -95,11 +95,21 @@ class Timings(Record):
 class ToolCall(Record):
     """A tool that the model wants called."""
 
-    id: str
-    name: str
-    arguments: Mapping[str, Any]
-    raw: str
-    error: str | None = None  # not valid against its schema, or an unknown tool
+    id: str  # another one for each call of a conversation
+    name: str  # 1 to 64 of A-Z a-z 0-9 _ . -, or "" where it cannot be read
+    arguments: Mapping[str, Any]  # empty where they cannot be read
+    raw: str  # as it stood between its markers
+    error: str | None = None  # cannot be read, not valid against its schema, or an unknown tool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed(Record):
+    """What generated ids say, from `Model.parse`; fields as those of Result."""
+
+    text: str
+    thinking: str | None
+    tool_calls: tuple[ToolCall, ...]
+    cut_in: str | None  # "thinking", "answer", "tool_call"; None: they end as a turn does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ import numpy.typing as npt
 from .. import _core
 from ..errors import DeviceError, InvalidArgument, NumericalError
 from .interrupt import HeldInterrupt
+from .pages import PageCopy
+from .past import KeptBytes, Past
 from .scheduler import Scheduler, Slice
 from .sequence import Answer, Sequence, Want
 
@@ -65,9 +68,10 @@ class Loop:
                     return
                 self._driver = threading.get_ident()
                 step = self._scheduler.next_step()
+                copies = self._scheduler.take_copies()
             try:
                 if step:
-                    self._run(step, interrupt)
+                    self._run(step, copies, interrupt)
             finally:
                 with self._changed:
                     self._driver = None
@@ -84,6 +88,84 @@ class Loop:
                 self._scheduler.drop_waiting()
             if self._driver is None:
                 self._scheduler.drop_finished()
+
+    def share(self, past: Past) -> None:
+        """One conversation more goes on from it."""
+        with HeldInterrupt(), self._changed:
+            self._scheduler.share(past)
+
+    def forget(self, past: Past) -> None:
+        """One conversation less."""
+        with HeldInterrupt(), self._changed:
+            self._scheduler.forget(past)
+
+    def read(self, past: Past) -> KeptBytes | None:
+        """What its pages hold; None where it was dropped.
+
+        Raises:
+            InvalidArgument: the model is closed.
+        """
+        with self._between_steps():
+            if past.is_dropped:
+                return None
+            shape, ring = self._scheduler.shape, past.rings[-1]
+            end = shape.end(ring.position) if shape.ring_pages else ring.first
+            slots = shape.slots(ring.first, end)
+            return KeptBytes(
+                ids=past.ids,
+                global_pages=self._engine.read_pages("global", past.global_pages),
+                first=ring.first,
+                sliding_pages=self._engine.read_pages("sliding", ring.pages[slots]),
+            )
+
+    def restore(self, kept: KeptBytes) -> Past | None:
+        """A past of what `read` gave, of a model that is the same; None where it has no room.
+
+        Raises:
+            InvalidArgument: the model is closed.
+        """
+        with self._between_steps():
+            shape = self._scheduler.shape
+            past = self._scheduler.reserve(kept.ids, kept.first)
+            if past is None:
+                return None
+            ring = past.rings[-1]
+            skipped = ring.first - kept.first
+            self._engine.write_pages("global", past.global_pages, kept.global_pages)
+            if shape.ring_pages:
+                pages = ring.pages[shape.slots(ring.first, shape.end(ring.position))]
+                self._engine.write_pages("sliding", pages, kept.sliding_pages[skipped:])
+            return past
+
+    def layout(self, tokens: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Bytes of a global and of a sliding page; where the pages of so many tokens end.
+
+        Raises:
+            InvalidArgument: the model is closed.
+        """
+        with self._between_steps():
+            page_bytes = self._engine.page_bytes("global"), self._engine.page_bytes("sliding")
+            return page_bytes, self._scheduler.ends(tokens)
+
+    @contextmanager
+    def _between_steps(self) -> Iterator[None]:
+        """Nobody else uses the engine in this part."""
+        with HeldInterrupt() as interrupt:
+            with self._changed:
+                self._refuse_within_step()
+                while self._driver is not None:
+                    with interrupt.allowed():
+                        self._changed.wait()
+                if self._is_closed:
+                    raise _closed()
+                self._driver = threading.get_ident()
+            try:
+                yield
+            finally:
+                with self._changed:
+                    self._driver = None
+                    self._scheduler.drop_finished()
+                    self._changed.notify_all()
 
     def close(self) -> None:
         """Ends what runs, after the step it is in, and frees the engine. Twice is fine."""
@@ -113,9 +195,11 @@ class Loop:
         """After `close`."""
         return self._is_closed
 
-    def _run(self, step: list[Slice], interrupt: HeldInterrupt) -> None:
+    def _run(self, step: list[Slice], copies: list[PageCopy], interrupt: HeldInterrupt) -> None:
         started_s = time.monotonic()
         try:
+            for copy in copies:
+                self._engine.copy_pages(copy.kind, copy.from_pages, copy.to_pages)
             arguments = _arguments(step)
             with interrupt.allowed():
                 result = self._engine.step(**arguments)

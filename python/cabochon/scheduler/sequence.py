@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from .past import Past, Ring
+
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
@@ -81,8 +83,11 @@ class Sequence:
         rows: Ints | None = None,
         top: int = 0,
         sampling: Sampling | None = None,
+        past: Past | None = None,
+        keeps: bool = False,
     ) -> None:
-        """limit: tokens it may ever hold; rows: ascending positions wanted (None: the last)."""
+        """limit: tokens it may ever hold; rows: ascending positions wanted (None: the last);
+        past: what it may go on from, which then may be its own; keeps: it leaves one behind."""
         self.tokens = prompt  # room for `limit` from start on
         self.count = self.prompt_count = int(prompt.size)
         self.position = 0
@@ -91,24 +96,31 @@ class Sequence:
         self.want, self.top, self.sampling = want, top, sampling
         self.engine_sampling: object = None  # `sampling` as the engine takes it, made by the loop
         self._rows = rows
+        self.past, self.keeps = past, keeps
+        self.left: Past | None = None  # what it has left, once it is over
+        self.cached = 0  # tokens of its prompt that were in the cache when it began
         self.global_pages = self.sliding_pages = _NO_PAGES
+        self.rings: list[Ring] = []  # states of rings that it keeps for its past
+        self.ring_first = 0  # page from which on its own ring is whole
         self.is_finished = False
         self.is_cancelled = False
         self.error: Exception | None = None
         self.submitted_s = time.monotonic()
         self.started_s: float | None = None  # when its first token was computed
 
-    def start(self, global_pages: Ints, sliding_pages: Ints) -> None:
-        """It has its pages, and room for its tokens."""
+    def start(self, global_pages: Ints, sliding_pages: Ints, *, position: int = 0) -> None:
+        """It has its pages, in which all before `position` is, and room for its tokens."""
         self.global_pages, self.sliding_pages = global_pages, sliding_pages
+        self.position = self.cached = position
         prompt = self.tokens
         self.tokens = np.empty(self.limit, np.int32)
         self.tokens[: prompt.size] = prompt
 
     def release(self) -> None:
         """It is over: its pages belong to somebody else now."""
-        self.consumer = None
+        self.consumer = self.past = None
         self.global_pages = self.sliding_pages = _NO_PAGES
+        self.rings = []
         self.tokens = self.tokens[: self.count].copy()
 
     @property

@@ -82,7 +82,7 @@ def test_every_option_has_the_name_that_the_library_has() -> None:
     assert set(cli._SAMPLING) <= set(inspect.signature(Model.generate).parameters)
 
 
-@pytest.mark.parametrize("name", ["image", "schema", "tools"])
+@pytest.mark.parametrize("name", ["image", "schema"])
 def test_files_that_are_to_come_say_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["generate", MODEL, "Hi", f"--{name}", "file"]) == 1
     assert f"--{name} is to come" in capsys.readouterr().err

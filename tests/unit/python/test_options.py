@@ -129,13 +129,22 @@ def test_seeds_are_one_for_all_one_for_each_or_fresh() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{}]), ("tool_choice", "required"), ("strict_tools", True), ("thinking", True),
+        ("strict_tools", True),
         ("schema", {}), ("regex", "a"), ("choices", ["a"]), ("grammar", "a"), ("adapter", "a"),
     ],
 )  # fmt: skip
 def test_what_is_to_come_says_so(name: str, value: Any) -> None:
     with pytest.raises(Unsupported, match=f"{name} is to come"):
         generate(**{name: value})
+
+
+def test_a_thought_can_be_asked_for_and_its_budget_is_to_come() -> None:
+    assert generate(thinking=True).settings()["thinking"] is True
+    assert generate().thinking is False
+    with pytest.raises(Unsupported, match="thinking_budget is to come"):
+        generate(thinking=True, thinking_budget=5)
+    with pytest.raises(InvalidArgument, match="thinking is 1, expected True or False"):
+        generate(thinking=1)
 
 
 def test_two_constraints_and_a_budget_without_thinking_are_refused() -> None:

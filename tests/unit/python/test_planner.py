@@ -63,7 +63,7 @@ def test_the_smallest_bound_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planner.available_bytes(90) == 70
 
 
-def memory(context: int) -> Any:
+def memory(context: int, kept: int = 0) -> Any:
     """1,000 bytes of weights, half of them mapped; 10 bytes a token."""
     return SimpleNamespace(
         rows=[("mlp", "bf16", 500, 1000, "mapped")],
@@ -72,6 +72,7 @@ def memory(context: int) -> Any:
         scratch_bytes=100,
         kv_bytes_per_token=10,
         kv_bytes_per_sequence=10 * context,
+        kept_ring_bytes=kept,
     )
 
 
@@ -95,6 +96,26 @@ def test_a_plan_counts_as_many_sequences_as_fit_and_no_more_than_asked() -> None
     assert plan(room).host_bytes == 500 + 100 + 3 * 1280
     assert plan(room).mapped_bytes == 500
     assert plan(room).device_bytes == 1100 + 3 * 1280
+
+
+@pytest.mark.parametrize(
+    ("room", "sequences", "kv_bytes"),
+    [(1280 + 70, 4, 1350), (1280 + 69, 4, 1280), (9999, 1, 1350), (9999, 2, 2560), (1279, 1, 1280)],
+)
+def test_one_sequence_alone_keeps_the_ring_of_a_prompts_end_where_there_is_room(
+    room: int, sequences: int, kv_bytes: int
+) -> None:
+    found = planner.make_plan(
+        lambda tokens: memory(tokens, kept=70),
+        context=128,
+        checkpoint_context=1000,
+        max_sequences=sequences,
+        available_bytes=1100 + room,
+    )
+
+    assert found.kv_bytes == kv_bytes
+    assert found.fits == (room >= 1280)
+    assert found.sequences_that_fit == room // 1280
 
 
 @pytest.mark.parametrize(

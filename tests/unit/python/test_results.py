@@ -62,16 +62,19 @@ def test_a_result_is_frozen() -> None:
 def test_texts_are_decoded_once_and_only_when_somebody_looks() -> None:
     calls: list[int] = []
 
-    def decode() -> tuple[str, str]:
+    read = {"text": "Blue.", "thinking": None, "tool_calls": (), "raw_text": "Blue.<turn|>"}
+
+    def decode() -> dict[str, Any]:
         calls.append(1)
-        return "Blue.", "Blue.<turn|>"
+        return read
 
     fields = {field.name: getattr(result(), field.name) for field in dataclasses.fields(Result)}
     found = Result.undecoded(
-        decode, **{key: value for key, value in fields.items() if "text" not in key}
+        decode, **{key: value for key, value in fields.items() if key not in read}
     )
     assert found.seed == 2**64 - 1 and calls == []
 
+    assert (found.thinking, found.tool_calls) == (None, ())
     assert (found.text, found.raw_text, str(found)) == ("Blue.", "Blue.<turn|>", "Blue.")
     assert found.to_dict() == result().to_dict()
     assert dataclasses.replace(found, seed=1).text == copy.copy(found).text == "Blue."

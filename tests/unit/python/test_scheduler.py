@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cabochon.scheduler.pages import PagePool
+from cabochon.scheduler.past import Past
 from cabochon.scheduler.scheduler import LOGITS_ROWS, Scheduler, Slice
 from cabochon.scheduler.sequence import Answer, Sequence, Want
 
 PAGE = 64
+WINDOW = 40
 
 
 class Counting:
@@ -52,6 +54,7 @@ def scheduler(*, sequences: int = 4, pages: int = 64, rows: int = 256) -> Schedu
         sliding_pages=sequences * 3,
         ring_pages=3,
         page_positions=PAGE,
+        window=WINDOW,
     )
 
 
@@ -228,3 +231,256 @@ def test_a_model_whose_layers_all_slide_needs_no_global_pages() -> None:
 
     assert step[0].sequence.global_pages.size == 0
     assert step[0].sequence.sliding_pages.size == 3
+
+
+class Engine:
+    """Keeps in every place of a page what a real one would: a number that depends on all ids up to
+    it. Each step finds what its rows can see, or the test fails."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler, self.shape = scheduler, scheduler.shape
+        self.pages = {
+            "global": np.zeros((scheduler._global.count, PAGE), np.int64),
+            "sliding": np.zeros((scheduler._sliding.count, PAGE), np.int64),
+        }
+        self.computed = 0
+
+    def step(self, *, is_interrupted: bool = False) -> list[Slice]:
+        step = self.scheduler.next_step()
+        for copy in self.scheduler.take_copies():
+            for source, target in zip(copy.from_pages, copy.to_pages, strict=True):
+                self.pages[copy.kind][target] = self.pages[copy.kind][source]
+        written = [place for piece in step for place in self._write(piece)]
+        assert len(set(written)) == len(written), "two sequences write to one page"
+        for piece in step:
+            self._look(piece)
+        if is_interrupted:
+            return step
+        self.computed += sum(piece.rows for piece in step)
+        run(step)
+        return step
+
+    def _places(self, sequence: Sequence, position: int) -> list[tuple[str, int]]:
+        page = position // PAGE
+        places = []
+        if sequence.global_pages.size:
+            places.append(("global", int(sequence.global_pages[page])))
+        if sequence.sliding_pages.size:
+            ring = sequence.sliding_pages
+            places.append(("sliding", int(ring[page % ring.size])))
+        return places
+
+    def _write(self, piece: Slice) -> list[tuple[str, int]]:
+        sequence, touched = piece.sequence, dict[tuple[str, int], None]()
+        values = numbers(sequence.tokens)
+        for position in range(sequence.position, sequence.position + piece.rows):
+            for kind, page in self._places(sequence, position):
+                pool = self.scheduler._global if kind == "global" else self.scheduler._sliding
+                assert pool.holders(page) == 1, "a page with two holders is written to"
+                self.pages[kind][page, position % PAGE] = values[position]
+                touched[kind, page] = None
+        return list(touched)
+
+    def _look(self, piece: Slice) -> None:
+        sequence, values = piece.sequence, numbers(piece.sequence.tokens)
+        for position in range(sequence.position + piece.rows):
+            for kind, page in self._places(sequence, position):
+                is_seen = kind == "global" or position > sequence.position - WINDOW
+                if is_seen:
+                    found = self.pages[kind][page, position % PAGE]
+                    assert found == values[position], (kind, position)
+
+
+def numbers(tokens: np.ndarray[tuple[int], np.dtype[np.int32]]) -> list[int]:
+    """One for each place, of all ids up to it."""
+    found, number = [], 1
+    for token in tokens.tolist():
+        number = (number * 1_000_003 + token + 1) % 2**61
+        found.append(number)
+    return found
+
+
+class Talk:
+    """A conversation: its ids, and what its last turn left."""
+
+    def __init__(self, ids: list[int], past: Past | None = None) -> None:
+        self.ids, self.past = ids, past
+        self.sequence: Sequence | None = None
+
+    def say(self, back: int, new: list[int], output: int) -> Sequence:
+        prompt = [*self.ids[: max(0, len(self.ids) - back)], *new]
+        self.sequence = Sequence(
+            np.array(prompt, np.int32),
+            consumer=Counting(output),
+            want=Want.SAMPLE,
+            limit=len(prompt) + output,
+            past=self.past,
+            keeps=True,
+        )
+        return self.sequence
+
+    def take(self, scheduler: Scheduler) -> None:
+        assert self.sequence is not None
+        self.ids = self.sequence.tokens[: self.sequence.count].tolist()
+        if self.sequence.left is not None:
+            if self.past is not None:
+                scheduler.forget(self.past)
+            self.past = self.sequence.left
+
+
+def talking(*, sequences: int, pages: int, ring: int = 3, spare: int = 0) -> Engine:
+    # A ring of 3 pages holds the window of 40, the longest chunk of 64, and a page more.
+    scheduler = Scheduler(
+        max_rows=64,
+        max_sequences=sequences,
+        global_pages=pages,
+        sliding_pages=sequences * ring + spare,
+        ring_pages=ring,
+        page_positions=PAGE,
+        window=WINDOW,
+    )
+    scheduler.chunk_tokens = 64
+    return Engine(scheduler)
+
+
+def turn(engine: Engine, talk: Talk, back: int, new: list[int], output: int) -> int:
+    """Runs it to its end; how many tokens it did not compute again."""
+    sequence = talk.say(back, new, output)
+    engine.scheduler.add([sequence])
+    while engine.step():
+        pass
+    engine.scheduler.drop_finished()
+    assert sequence.is_finished
+    talk.take(engine.scheduler)
+    return sequence.cached
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    turns=st.lists(
+        st.tuples(
+            st.integers(0, 5),  # who
+            st.integers(0, 250),  # how far back the prompt departs
+            st.integers(1, 150),  # new ids
+            st.integers(1, 100),  # output
+            st.sampled_from(["say", "say", "say", "fork", "forget", "alone", "cancel", "break"]),
+            st.booleans(),  # run at once, or together with the next
+        ),
+        min_size=1,
+        max_size=14,
+    ),
+    sequences=st.integers(1, 3),
+    pages=st.integers(8, 20),
+    spare=st.sampled_from([0, 2, 5]),
+)
+def test_whoever_goes_on_from_whatever_past_finds_what_a_cold_run_would(
+    turns: list[tuple[int, int, int, int, str, bool]], sequences: int, pages: int, spare: int
+) -> None:
+    engine = talking(sequences=sequences, pages=pages, spare=spare)
+    scheduler = engine.scheduler
+    talks = [Talk([]) for _ in range(3)]
+    busy: list[Talk] = []
+
+    def finish() -> None:
+        while engine.step():
+            pass
+        scheduler.drop_finished()
+        for talk in busy:
+            assert talk.sequence is not None
+            assert talk.sequence.is_over
+            talk.take(scheduler)
+        busy.clear()
+
+    for who, back, new, output, what, is_alone in turns:
+        talk = talks[who % len(talks)]
+        if talk in busy:
+            finish()
+        if what == "fork":
+            talks.append(Talk(list(talk.ids), talk.past))
+            if talk.past is not None:
+                scheduler.share(talk.past)
+        elif what == "forget" and talk.past is not None:
+            scheduler.forget(talk.past)
+            talk.past, talk.ids = None, []
+        elif what == "alone":
+            scheduler.add([sampling(new, output)])
+        else:
+            most = pages * PAGE - new - output
+            back = max(back, len(talk.ids) - most)
+            sequence = talk.say(back, [(back + i) % 11 for i in range(new)], output)
+            scheduler.add([sequence])
+            busy.append(talk)
+            if what == "break":
+                engine.step(is_interrupted=True)
+            if what in ("cancel", "break"):
+                engine.step()
+                engine.step()
+                sequence.is_cancelled = sequence.is_cancelled or not sequence.is_finished
+                scheduler.drop_waiting()
+        if is_alone:
+            finish()
+    finish()
+
+    for past in {id(talk.past): talk.past for talk in talks if talk.past}.values():
+        while past.holders > 0:
+            scheduler.forget(past)
+    for past in list(scheduler._pasts):
+        scheduler.forget(past)
+    assert scheduler.free_pages == (pages, sequences * 3 + spare)
+
+
+def test_a_turn_computes_what_its_prompt_does_not_share_and_the_last_token() -> None:
+    engine, talk = talking(sequences=2, pages=40), Talk([])
+    turn(engine, talk, 0, list(range(100)), 30)
+    before = engine.computed
+
+    cached = turn(engine, talk, 0, list(range(50)), 1)
+
+    assert cached == 129  # the last of 130 was drawn and not computed
+    assert engine.computed - before == 130 + 50 - 129
+
+
+def test_where_the_answer_departs_from_far_back_the_ring_of_the_prompts_end_serves() -> None:
+    engine, talk = talking(sequences=2, pages=40), Talk([])
+    turn(engine, talk, 0, list(range(100)), 500)
+
+    cached = turn(engine, talk, 500, [5, 6, 7], 20)
+
+    assert cached == 100
+
+
+def test_without_room_for_that_ring_it_is_computed_from_the_start() -> None:
+    engine, talk = talking(sequences=1, pages=40), Talk([])
+    turn(engine, talk, 0, list(range(100)), 500)
+
+    cached = turn(engine, talk, 500, [5, 6, 7], 20)
+
+    assert cached == 0
+
+
+def test_a_fork_shares_whole_pages_and_neither_disturbs_the_other() -> None:
+    engine, talk = talking(sequences=3, pages=40), Talk([])
+    turn(engine, talk, 0, list(range(300)), 20)
+    scheduler = engine.scheduler
+    assert talk.past is not None
+    scheduler.share(talk.past)
+    other = Talk(list(talk.ids), talk.past)
+    before = scheduler.free_pages[0]
+
+    assert turn(engine, other, 0, [1], 10) == 319
+    assert before - scheduler.free_pages[0] == 2  # pages 0 to 3 are shared, 4 was copied; 5 is new
+    assert turn(engine, talk, 0, [2], 10) == 319
+
+
+def test_pasts_give_way_to_who_runs_the_one_used_longest_ago_first() -> None:
+    engine = talking(sequences=3, pages=12)
+    first, second = Talk([]), Talk([])
+    turn(engine, first, 0, list(range(200)), 10)
+    turn(engine, second, 0, list(range(7, 207)), 10)
+
+    turn(engine, Talk([]), 0, [1], 5 * PAGE)
+
+    assert first.past is not None
+    assert second.past is not None
+    assert first.past.is_dropped
+    assert not second.past.is_dropped
