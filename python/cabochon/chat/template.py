@@ -37,7 +37,7 @@ MAX_CONFIG_BYTES = 16 << 20  # it lists added tokens again: published ones pass 
 # 48 bytes, the longest piece, for each token of the longest context: more fits into no model.
 MAX_OUTPUT_CHARACTERS = 48 * 262_144
 # The limit that counts is the processor time; this one is for a child that does not start.
-WALL_S = 10.0
+WALL_S = 30.0
 
 
 class Template(Protocol):
