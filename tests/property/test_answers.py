@@ -17,7 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from answers import Answer, call_pieces, random_answer, tokenizer
-from cabochon.chat.parser import AnswerParser, Piece, read_call
+from cabochon.chat.calls import read_call
+from cabochon.chat.parser import AnswerParser, Piece
+from cabochon.chat.render import render
+from cabochon.chat.template import LARGE, native_template
 from cabochon.tokenizer import CONTROL_NAMES, Tokenizer
 
 COUNT = int(os.environ.get("RANDOM_ANSWERS", "100"))
@@ -187,6 +190,44 @@ def test_arguments_come_back_as_they_were_written(
     assert [call.error for call in parser.tool_calls] == [None]
     sort = {"sort_keys": True}
     assert json.dumps(parser.tool_calls[0].arguments, **sort) == json.dumps(arguments, **sort)
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES)
+@settings(max_examples=COUNT, deadline=None)
+@given(
+    thought=json_text,
+    content=json_text.filter(lambda text: "<" not in text),
+    calls=st.lists(
+        st.dictionaries(json_text.filter(is_plain_key), json_values, max_size=3), max_size=3
+    ),
+)
+def test_what_a_message_is_rendered_as_is_read_back_as_that_message(
+    vocabulary: str, thought: str, content: str, calls: list[dict[str, Any]]
+) -> None:
+    found = tokenizer(vocabulary)
+    functions = [{"name": f"f{n}", "arguments": arguments} for n, arguments in enumerate(calls)]
+    message = {"role": "assistant", "content": content, "reasoning_content": thought or None}
+    if calls:
+        message["tool_calls"] = [{"type": "function", "function": each} for each in functions]
+    messages = [{"role": "user", "content": "hi"}, message]
+
+    ids = render(
+        messages,
+        template=native_template(LARGE),
+        tokenizer=found,
+        thinking=True,
+        add_generation_prompt=False,
+    ).token_ids
+    control = set(found.control_ids.values())
+    while ids[-1] not in control:  # what stands behind the end of the turn
+        ids.pop()
+    turn = len(ids) - 1 - ids[::-1].index(found.control_ids["<|turn>"])
+    parser, _ = parsed(ids[turn + 1 + len(found.encode("model\n")) :], found, "answer")
+
+    assert parser.text == content.strip()
+    assert parser.thinking == (thought if thought.strip() else None)
+    read = [{"name": call.name, "arguments": call.arguments} for call in parser.tool_calls]
+    assert json.dumps(read, sort_keys=True) == json.dumps(functions, sort_keys=True)
 
 
 GRAMMAR = (

@@ -19,8 +19,9 @@ import numpy as np
 
 from ..errors import CabochonWarning, InvalidArgument, Unsupported
 from ..types import ToolCall
+from .declarations import binding, declared, unsaid, with_nullable
+from .render import MAX_TOOLS
 from .schemas import (
-    TITLES,
     Schema,
     build,
     is_deeper,
@@ -32,8 +33,8 @@ from .schemas import (
     type_hints,
 )
 
-MAX_TOOLS = 1024
 MAX_RESULT_BYTES = 2**20  # of one result, as UTF-8
+MAX_RESULT_DIGITS = 1000  # of a whole number, as in calls
 MAX_RESULT_DEPTH = 60  # of dicts and lists; messages take 64, with those they stand in
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _KEYS = ("name", "description", "parameters", "response", "strict", "return")
@@ -82,8 +83,16 @@ class Tool:
         function = self.require_function()
         if (wrong := self.check(arguments)) is not None:
             raise InvalidArgument(f"{self.name}: {wrong}", argument="arguments")
-        hints = type_hints(function, self.name)
-        return function(**{name: build(item, hints[name]) for name, item in arguments.items()})
+        hints, parameters = type_hints(function, self.name), inspect.signature(function).parameters
+        return function(
+            **{
+                # A default of None takes null, whatever the type says.
+                name: None
+                if item is None and parameters[name].default is None
+                else build(item, hints[name])
+                for name, item in arguments.items()
+            }
+        )
 
     def require_function(self) -> Callable[..., Any]:
         """The function that `call` calls.
@@ -143,8 +152,7 @@ def read_tools(tools: Any) -> tuple[Tool, ...]:
             first = list(read).index(tool.name)
             _wrong(f"tools[{index}]", f"{tool.name!r}, as tools[{first}]", "each name once")
         read[tool.name] = tool
-    for tool in read.values():
-        if tool.unsaid:
+        if tool.unsaid and tool is not item:
             warnings.warn(
                 f"tool {tool.name}: the model is not told of {', '.join(tool.unsaid)}, which "
                 "declarations cannot say; its calls are checked by them all the same",
@@ -242,8 +250,8 @@ def _tool(
         description=description,
         parameters=schema,
         function=function,
-        unsaid=tuple(_unsaid(_with_nullable(schema), top=True)),
-        _declared={"name": name, "description": description, "parameters": _declared(schema)},
+        unsaid=tuple(unsaid(with_nullable(schema), top=True)),
+        _declared={"name": name, "description": description, "parameters": declared(schema)},
         _schema=Schema(schema, where),
     )
 
@@ -268,19 +276,19 @@ def _read_dict(given: Mapping[str, Any], where: str) -> Tool:
     if not isinstance(description, str):
         _wrong(f"{where}.description", type(description).__name__, "text")
     parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    schema, response = _binding(parameters), function.get("response")
-    for key, value in (("parameters", schema), ("response", _binding(response) or schema)):
+    schema, response = binding(parameters), function.get("response")
+    for key, value in (("parameters", schema), ("response", binding(response) or schema)):
         if not isinstance(value, dict) or value.get("type") != "object":
             _wrong(f"{where}.{key}", f"{function[key]!r}"[:100], "a JSON Schema of type 'object'")
     if "properties" in schema and not schema.keys() & _OPENING:
         schema["additionalProperties"] = False
-    unsaid = [*_unsaid(parameters, top=True), *(["return"] if "return" in function else [])]
+    unprinted = ["return"] if "return" in function else []
     return Tool(
         name=name,
         description=description,
         parameters=schema,
         response=response,
-        unsaid=tuple(unsaid),
+        unsaid=(*unsaid(parameters, top=True), *unprinted),
         _declared=function,
         _schema=Schema(schema, f"{where}.parameters"),
     )
@@ -293,104 +301,6 @@ def _shown(given: Mapping[Any, Any]) -> str:
 def _check_name(name: str, where: str) -> None:
     if not _NAME.fullmatch(name):
         _wrong(where, f"the name {name[:100]!r}", "1 to 64 of A-Z a-z 0-9 _ . -")
-
-
-# --- what declarations say -----------------------------------------------------------------------
-
-
-def _each(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """`change` at every schema inside, from the inside out."""
-    if not isinstance(schema, dict):
-        return schema
-    inner: dict[str, Any] = {}
-    for key, value in schema.items():
-        if key in ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"):
-            inner[key] = {name: _each(item, change) for name, item in value.items()} if isinstance(
-                value, dict
-            ) else value  # fmt: skip
-        elif key in ("anyOf", "oneOf", "allOf", "prefixItems") and isinstance(value, list):
-            inner[key] = [_each(item, change) for item in value]
-        elif key in ("items", "additionalProperties", "not", "if", "then", "else"):
-            inner[key] = _each(value, change)
-        else:
-            inner[key] = value
-    return change(inner)
-
-
-def _binding(schema: dict[str, Any]) -> Any:
-    """The schema with words of declarations said in JSON Schema: `nullable: true`, and types in
-    upper case."""
-
-    def change(item: dict[str, Any]) -> dict[str, Any]:
-        if isinstance(item.get("type"), str):
-            item["type"] = item["type"].lower()
-        return nullable(item) if item.pop("nullable", None) is True else item
-
-    return _each(schema, change)
-
-
-def _with_nullable(schema: dict[str, Any]) -> Any:
-    """The schema with "or null" said in the word of declarations."""
-
-    def change(item: dict[str, Any]) -> dict[str, Any]:
-        kinds = item.get("type")
-        if isinstance(kinds, list) and "null" in kinds and len(kinds) == 2:
-            item["type"] = next(kind for kind in kinds if kind != "null")
-            if "enum" in item:
-                item["enum"] = [choice for choice in item["enum"] if choice is not None]
-            item["nullable"] = True
-        return item
-
-    return _each(schema, change)
-
-
-def _declared(schema: dict[str, Any]) -> Any:
-    """The schema as it is printed best. The templates take an object's keywords for properties
-    where it lists none: so each lists some, and says nothing about others."""
-
-    def change(item: dict[str, Any]) -> dict[str, Any]:
-        if item.get("type") == "object":
-            item.setdefault("properties", {})
-            item.pop("additionalProperties", None)
-        return item
-
-    return _each(_with_nullable(schema), change)
-
-
-def _unsaid(schema: dict[str, Any], path: str = "", *, top: bool = False) -> Iterable[str]:
-    """Keywords of a declared schema that the published templates do not print, with their places.
-
-    They print description, type, nullable and properties; enum for strings alone; and whatever
-    stands in `items`.
-    """
-    said = {"type", "properties", "required"} if top else {"description", "type", "nullable"}
-    kind = schema.get("type")
-    kind = kind.lower() if isinstance(kind, str) else kind
-    if kind == "object":
-        said |= {"properties", "required"}
-    elif kind == "array":
-        said.add("items")
-    elif kind == "string":
-        said.add("enum")
-    for key, value in schema.items():
-        is_default = key == "additionalProperties" and isinstance(value, bool)
-        if key not in said | TITLES and not is_default:
-            yield f"{path}{key}"
-    if isinstance(kind, list):
-        yield f"{path}type"
-    yield from _unsaid_properties(schema, path)
-    items = schema.get("items")
-    while isinstance(items, dict):
-        path = f"{path}items."
-        yield from _unsaid_properties(items, path)
-        items = items.get("items")
-
-
-def _unsaid_properties(schema: dict[str, Any], path: str) -> Iterable[str]:
-    properties = schema.get("properties")
-    for name, item in properties.items() if isinstance(properties, dict) else ():
-        if isinstance(item, dict):
-            yield from _unsaid(item, f"{path}{name}.")
 
 
 # --- calls and results ---------------------------------------------------------------------------
@@ -456,7 +366,7 @@ def result_content(value: Any) -> str | dict[str, Any]:
     value = value.value if isinstance(value, enum.Enum) else value
     if not isinstance(value, str):
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_integer)
         if is_deeper(value, MAX_RESULT_DEPTH):
             raise InvalidArgument(f"the result has more than {MAX_RESULT_DEPTH} levels")
     else:
@@ -467,6 +377,12 @@ def result_content(value: Any) -> str | dict[str, Any]:
             f"the result has {size:,} bytes, expected at most {MAX_RESULT_BYTES:,}: ask for less"
         )
     return value if isinstance(value, (str, dict)) else {"value": value}
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_RESULT_DIGITS:
+        raise InvalidArgument(f"the result has a number of {len(digits):,} digits")
+    return int(digits)
 
 
 def _plain(value: Any) -> Any:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from answers import QUOTE, SHARED, Answer, call_pieces, published_tokenizer, tokenizer
-from cabochon.chat.parser import AnswerParser, Outline, Piece, is_end, read_call, starting_state
+from cabochon.chat.calls import QUOTE as MARK
+from cabochon.chat.calls import read_call
+from cabochon.chat.parser import AnswerParser, Outline, Piece, is_end, starting_state
 from cabochon.tokenizer import GEMMA3_CONTROL, GEMMA4_CONTROL, Tokenizer
 
 THREADS = Path(__file__).parents[2] / "data" / "threads"
@@ -125,8 +127,6 @@ def test_what_the_published_templates_print_is_read_back() -> None:
 
 # --- calls ---------------------------------------------------------------------------------------
 
-MARK = "\ud800"
-
 
 def arguments(text: str, *, is_whole: bool = True) -> Any:
     call = read_call(text.replace('<|"|>', MARK), call_id="c", is_whole=is_whole)
@@ -234,10 +234,10 @@ def test_arguments_may_be_as_deep_as_messages_may(found: Tokenizer) -> None:
 
 def test_hostile_calls_are_read_in_time_that_grows_with_their_length() -> None:
     for part in ('"a', "'", '" ', "{", "[", "a:{", "\\", "\\u", "1", " ", "\n", "k:1,", MARK, "-"):
-        text = "call:f{k:" + part * 200_000
-        # Quadratic time would be minutes.
-        call = read_call(text, call_id="c", is_whole=True)
-        assert call.arguments == {} or call.error is None
+        for begin in ("", "call", "call:", "call:f", "call:f{k:"):
+            # Quadratic time would be minutes.
+            call = read_call(begin + part * 200_000, call_id="c", is_whole=True)
+            assert call.arguments == {} or call.error is None
 
 
 # --- blocks --------------------------------------------------------------------------------------
@@ -253,6 +253,7 @@ def test_hostile_calls_are_read_in_time_that_grows_with_their_length() -> None:
         ("<|channel>\nx<channel|>y", "\nx", "y"),
         ("<|channel>thought\na<|channel>thought\nb<channel|>c", "a\nb", "c"),
         ('<|channel>thought\na<|"|>b<pad>c<channel|>d', "abc", "d"),
+        ("<|channel>thought\na<tool_call|>b<channel|>c", "ab", "c"),
         ("<|channel>thought\na", "a", ""),
         ("<|channel>thou", None, ""),
         ("<|channel>thought\na\n", "a\n", ""),
@@ -283,12 +284,12 @@ def test_a_call_within_a_thought_is_a_call_and_the_thought_goes_on(found: Tokeni
     assert [call.name for call in parser.tool_calls] == ["f"]
 
 
-@pytest.mark.parametrize("end", ["", "<|channel>thought\nx<channel|>", "<|turn>", "<eos>", "<pad>"])
+@pytest.mark.parametrize("end", ["<|channel>thought\nx<channel|>", "<|turn>", "<eos>", "<pad>"])
 def test_any_control_token_but_the_string_mark_ends_a_call(found: Tokenizer, end: str) -> None:
-    parser = read(found, f'<|tool_call>call:f{{a:<|"|>b<|"|>}}{end}')
+    parser = read(found, f'<|tool_call>call:f{{a:<|"|>b<|"|>}}{end}no call')
 
     assert [(call.error, call.arguments) for call in parser.tool_calls] == [(None, {"a": "b"})]
-    assert parser.text == ""
+    assert parser.text == "no call"
 
 
 def test_what_the_model_writes_in_place_of_a_tool_is_no_text(found: Tokenizer) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pydantic
 import pytest
 
 from cabochon.chat.render import RenderedPrompt, render
@@ -98,7 +99,6 @@ def test_a_function_and_a_dict_give_the_published_text(tokenizer):
 
 
 def test_a_pydantic_class_gives_the_published_text(tokenizer):
-    pydantic = pytest.importorskip("pydantic")
     deep = (bool, pydantic.Field(description="d"))
     options = pydantic.create_model("Options", deep=deep)
     weather = pydantic.create_model(
