@@ -211,8 +211,8 @@ def _in_child(request: Mapping[str, Any]) -> dict[str, Any]:
     timer.daemon = True
     with child:
         assert child.stdin is not None and child.stdout is not None
+        timer.start()
         try:
-            timer.start()
             with suppress(BrokenPipeError):
                 child.stdin.write(json.dumps(request).encode())
                 child.stdin.close()
@@ -220,6 +220,7 @@ def _in_child(request: Mapping[str, Any]) -> dict[str, Any]:
         finally:
             child.kill()
             timer.cancel()
+            timer.join()
     try:
         answer = json.loads(written.decode("utf-8", "surrogatepass"))
     except ValueError:  # nothing, or cut
