@@ -15,12 +15,12 @@ from dataclasses import field as dataclass_field
 from typing import Any, Literal, Union
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cabochon.chat.native import gemma4
 from cabochon.chat.tools import Tool, read_tools
-from cabochon.errors import CabochonWarning
+from cabochon.errors import CabochonWarning, InvalidArgument
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def same(found: Any, expected: Any) -> bool:
     return bool(found == expected) and type(found) is type(expected)
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.data())
 def test_values_of_a_type_are_valid_and_become_what_the_type_says(data: st.DataObject) -> None:
     kind = data.draw(KINDS)
@@ -187,7 +187,7 @@ def test_values_of_a_type_are_valid_and_become_what_the_type_says(data: st.DataO
     assert same(tool.call({"x": value}), kind.built(value))
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(KINDS, JSON | KINDS.flatmap(lambda other: other.values))
 def test_any_value_is_valid_if_it_belongs_to_the_type_and_only_then(kind: Kind, value: Any) -> None:
     found = tool_of(kind).check({"x": value})
@@ -196,7 +196,7 @@ def test_any_value_is_valid_if_it_belongs_to_the_type_and_only_then(kind: Kind, 
     assert found is None or "\n" not in found
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(KINDS)
 def test_every_declaration_is_json_prints_and_reads_as_a_dict_again(kind: Kind) -> None:
     tool = tool_of(kind)
@@ -207,6 +207,47 @@ def test_every_declaration_is_json_prints_and_reads_as_a_dict_again(kind: Kind) 
         again = read_tools([declared])[0]
     assert again.declaration() == declared == json.loads(json.dumps(declared))
     assert "declaration:f{" in gemma4([], tools=[declared])
+
+
+# What stands in schemas, in places where it belongs and in others.
+WORDS = st.sampled_from(
+    [*("type", "properties", "required", "items", "enum", "anyOf", "oneOf", "not", "nullable"),
+     *("additionalProperties", "pattern", "$ref", "$defs", "const", "default", "format", "if"),
+     *("$id", "$schema", "minimum", "prefixItems", "description", "a")]
+)  # fmt: skip
+ODD = st.recursive(
+    st.sampled_from(
+        [None, True, False, 1, 1.5, "string", "OBJECT", "#", "#/$defs/a", "http://localhost:1/x",
+         "(a+)+$", "(?=a)b", "date", [], {}, ["string", "null"], ["a", "b"]]
+    ),
+    lambda inner: st.dictionaries(WORDS, inner, max_size=4) | st.lists(inner, max_size=3),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(ODD, st.dictionaries(WORDS, ODD, max_size=2), ODD)
+@example({"nullable": True, "type": [["string"]]}, {}, None)
+@example({"anyOf": [{"nullable": True, "type": True}]}, {}, None)
+@example({"nullable": True, "enum": 3}, {}, None)
+@example({"nullable": True, "anyOf": 3}, {}, None)
+def test_any_schema_is_read_or_refused_and_any_value_checked(
+    odd: Any, more: dict[str, Any], value: Any
+) -> None:
+    parameters = {"properties": {"a": odd, "b": {"type": "array", "items": odd}}, **more}
+    tool = {"name": "f", "parameters": {**parameters, "type": "object"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CabochonWarning)
+        try:
+            (read,) = read_tools([tool])
+        except InvalidArgument as error:
+            assert "tools[0]" in str(error)
+            return
+
+    assert read.declaration()["function"] == tool
+    assert "declaration:f{" in gemma4([], tools=[read.declaration()])
+    found = read.check({"a": value, "b": [value]})
+    assert found is None or "\n" not in found
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])

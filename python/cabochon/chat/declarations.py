@@ -37,9 +37,19 @@ def binding(schema: dict[str, Any]) -> Any:
     def change(item: dict[str, Any]) -> dict[str, Any]:
         if isinstance(item.get("type"), str):
             item["type"] = item["type"].lower()
-        return nullable(item) if item.pop("nullable", None) is True else item
+        takes_null = item.pop("nullable", None) is True and _is_sound(item)
+        return nullable(item) if takes_null else item
 
     return _each(schema, change)
+
+
+def _is_sound(schema: dict[str, Any]) -> bool:
+    """Whether the keywords that `nullable` looks at are of the right types; others are refused
+    later, with their place."""
+    kinds = schema.get("type", "")
+    return all(isinstance(schema.get(key, []), list) for key in ("enum", "anyOf")) and all(
+        isinstance(kind, str) for kind in (kinds if isinstance(kinds, list) else [kinds])
+    )
 
 
 def with_nullable(schema: dict[str, Any]) -> Any:

@@ -37,7 +37,7 @@ MAX_CONFIG_BYTES = 16 << 20  # it lists added tokens again: published ones pass 
 # 48 bytes, the longest piece, for each token of the longest context: more fits into no model.
 MAX_OUTPUT_CHARACTERS = 48 * 262_144
 # The limit that counts is the processor time; this one is for a child that does not start.
-WALL_S = 10.0
+WALL_S = 30.0
 
 
 class Template(Protocol):
@@ -211,8 +211,8 @@ def _in_child(request: Mapping[str, Any]) -> dict[str, Any]:
     timer.daemon = True
     with child:
         assert child.stdin is not None and child.stdout is not None
+        timer.start()
         try:
-            timer.start()
             with suppress(BrokenPipeError):
                 child.stdin.write(json.dumps(request).encode())
                 child.stdin.close()
@@ -220,6 +220,7 @@ def _in_child(request: Mapping[str, Any]) -> dict[str, Any]:
         finally:
             child.kill()
             timer.cancel()
+            timer.join()
     try:
         answer = json.loads(written.decode("utf-8", "surrogatepass"))
     except ValueError:  # nothing, or cut

@@ -20,6 +20,7 @@ import numpy as np
 from ..errors import CabochonWarning, InvalidArgument, Unsupported
 from ..types import ToolCall
 from .declarations import binding, declared, unsaid, with_nullable
+from .render import MAX_TOOLS
 from .schemas import (
     Schema,
     build,
@@ -32,7 +33,6 @@ from .schemas import (
     type_hints,
 )
 
-MAX_TOOLS = 1024
 MAX_RESULT_BYTES = 2**20  # of one result, as UTF-8
 MAX_RESULT_DIGITS = 1000  # of a whole number, as in calls
 MAX_RESULT_DEPTH = 60  # of dicts and lists; messages take 64, with those they stand in

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cabochon.chat import sandbox, template
@@ -247,6 +247,7 @@ hostile = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(texts=st.lists(hostile, min_size=8, max_size=8))
 def test_no_field_of_a_message_can_write_a_control_token(gemma4, tokenizer, texts):
     def conversation(texts: list[str]) -> Messages:
@@ -267,6 +268,7 @@ def test_no_field_of_a_message_can_write_a_control_token(gemma4, tokenizer, text
         assert text in prompt.text
 
 
+@settings(deadline=None)
 @given(text=hostile)
 def test_content_comes_out_character_by_character(gemma4, tokenizer, text):
     prompt = render([user(text)], template=gemma4, tokenizer=tokenizer)

@@ -25,7 +25,7 @@ from cabochon.chat.template import (
     Template,
     load_template,
 )
-from cabochon.errors import CabochonWarning, CheckpointError, TemplateError
+from cabochon.errors import CabochonWarning, CheckpointError, DeviceError, TemplateError
 
 
 def printed(source: str, **variables: Any) -> str:
@@ -460,3 +460,13 @@ def test_no_child_is_left_behind():
 
     children = Path(f"/proc/self/task/{os.getpid()}/children")
     assert children.read_text().split() == []
+
+
+@pytest.mark.parametrize("executable", [None, "/nonexistent/python"])
+def test_without_an_interpreter_to_start_a_custom_template_is_a_typed_error(
+    monkeypatch, executable
+):
+    monkeypatch.setattr(template_module.sys, "executable", executable)
+
+    with pytest.raises(DeviceError, match="for a custom template"):
+        CustomTemplate("x")

@@ -24,10 +24,10 @@ import pydantic
 import pytest
 from typing_extensions import NotRequired
 
+from cabochon.chat.render import MAX_TOOLS
 from cabochon.chat.schemas import MAX_BYTES, build, schema_of
 from cabochon.chat.tools import (
     MAX_RESULT_BYTES,
-    MAX_TOOLS,
     Tool,
     answer_call,
     check_calls,
