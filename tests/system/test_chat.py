@@ -207,6 +207,23 @@ def test_conversations_that_take_each_others_pages_answer_the_same(load: Any) ->
     assert chats[0].send("alone").usage.cached_tokens > 100
 
 
+def test_a_model_of_one_sequence_keeps_the_ring_of_a_prompts_end(load: Any) -> None:
+    model = load(max_sequences=1, context=2048)
+    past, ids = None, [2, *range(30, 60)] * 5
+    for _ in range(2):
+        options = {"max_tokens": 500, "ignore_stops": True, "seed": 1}
+        generation = model._turn(ids, options, past)
+        for _event in model._events([generation], "raise", False):
+            pass
+        past = generation.sequence.left
+        ids = [*ids, 7, 8, 9]  # the answer is dropped
+
+    scheduler = model._scheduler
+    assert generation.sequence.cached == 155
+    assert scheduler._sliding.count == scheduler.shape.ring_pages + 3
+    assert model.plan.measured["kv"] == model.plan.kv_bytes
+
+
 def test_threads_talk_to_one_model_at_the_same_time(load: Any) -> None:
     model = load(context=2048, max_sequences=2)
     results: dict[int, list[Any]] = {}
@@ -629,6 +646,28 @@ def test_a_hostile_file_is_a_checkpoint_error(
     with pytest.raises(CheckpointError, match=says) as caught:
         cabochon.Chat.load(path, model)
     assert caught.value.file == str(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"messages": [3]}, r"messages\[0\]"),
+        ({"messages": [{"role": "user"}]}, r"messages\[0\].content"),
+        ({"settings": {"logit_bias": {"--5": 1.0}}}, "logit_bias"),
+        ({"settings": {"tools": 5, "colour": 1}}, "colour"),
+        ({"settings": {"run_tools": "yes"}}, "run_tools"),
+    ],
+)
+def test_settings_and_messages_of_a_file_are_checked_as_those_of_a_caller(
+    model: Any, tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    chat = model.chat(**FREE)
+    chat.send("Hi")
+    chat.save(tmp_path / "talk")
+    rewritten(tmp_path / "talk", lambda about, tensors: about.update(change))
+
+    with pytest.raises(InvalidArgument, match=says):
+        cabochon.Chat.load(tmp_path / "talk", model)
 
 
 @pytest.mark.parametrize("size", [0, 7, 8, 100, -1])

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..scheduler.sequence import Sequence as Running
 
 Message = dict[str, Any]
-_OWN = ("run_tools", "max_tool_rounds", "tools")
+_OWN = ("run_tools", "max_tool_rounds")
 _NOT_HERE = ("raw", "continue_final")  # a conversation is always rendered, and ends with the user
 
 
@@ -312,7 +312,8 @@ class Chat:
             _check_identity(saved.identity, _identity(model), os.fspath(path))
         settings = dict(saved.settings)
         own = {name: settings.pop(name) for name in _OWN if name in settings}
-        chat = cls(model, messages=saved.messages, tools=tools, **own, options=settings)
+        messages = start(None, saved.messages)
+        chat = cls(model, messages=messages, tools=tools, **own, options=settings)
         counts = {item.name: saved.usage.get(item.name, 0) for item in fields(Usage)}
         chat._usage = Usage(**counts)
         kept = saved.kept
@@ -364,8 +365,7 @@ def _wrong(where: str, found: str, expected: str) -> NoReturn:
 
 
 def _for_generate(options: Mapping[str, Any]) -> dict[str, Any]:
-    own = ("run_tools", "max_tool_rounds")
-    return {name: value for name, value in options.items() if name not in own}
+    return {name: value for name, value in options.items() if name not in _OWN}
 
 
 def _is_runnable(result: Result, options: Mapping[str, Any]) -> bool:

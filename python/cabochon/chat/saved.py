@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,8 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
     bias = settings.get("logit_bias")
     if isinstance(bias, dict):  # JSON's keys are text
         settings["logit_bias"] = {
-            int(key) if key.lstrip("-").isdigit() else key: value for key, value in bias.items()
+            int(key) if re.fullmatch("-?[0-9]{1,18}", key) else key: value
+            for key, value in bias.items()
         }
     return Saved(
         identity=about["identity"],

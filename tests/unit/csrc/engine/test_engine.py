@@ -667,3 +667,42 @@ def test_a_weight_that_cannot_be_rounded_is_named_with_its_place(tmp_path):
 def test_a_format_that_no_class_may_have_is_refused(tiny_checkpoint, formats, message):
     with pytest.raises(InvalidArgument, match=message):
         Bench(tiny_checkpoint("moe"), formats=formats)
+
+
+# --- pages between steps -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kv", KV_FORMATS)
+def test_a_sequence_goes_on_in_copied_and_in_restored_pages_with_the_same_bits(folder, kv):
+    one, other = Bench(folder, kv=kv), Bench(folder, kv=kv)
+    ids = prompt(3, 100, one.vocab)
+    one.step([(0, ids[:70], 0)])
+    for kind, source, target in zip(("global", "sliding"), one.pages(0), one.pages(2), strict=True):
+        one.engine.copy_pages(kind, source, target)
+        stored = one.engine.read_pages(kind, source)
+        assert stored.shape == (source.size, one.engine.page_bytes(kind))
+        assert stored.any()
+        other.engine.write_pages(kind, target, stored)
+
+    expected = one.step([(0, ids[70:], 70)]).logits
+
+    np.testing.assert_array_equal(bits(one.step([(2, ids[70:], 70)]).logits), bits(expected))
+    np.testing.assert_array_equal(bits(other.step([(2, ids[70:], 70)]).logits), bits(expected))
+
+
+def test_pages_that_are_not_there_and_bytes_that_do_not_fit_are_refused(tiny_checkpoint):
+    bench = Bench(tiny_checkpoint("e_type"))
+    two = np.zeros(2, np.int32)
+    wrong = np.array([4 * bench.global_count], np.int32)
+    size = bench.engine.page_bytes("sliding")
+
+    for use, says in [
+        (lambda: bench.engine.copy_pages("global", wrong, ONE_PAGE), "global page"),
+        (lambda: bench.engine.copy_pages("global", ONE_PAGE, wrong), "the cache has"),
+        (lambda: bench.engine.read_pages("global", -wrong), "global page"),
+        (lambda: bench.engine.copy_pages("global", ONE_PAGE, two), "1 pages to 2"),
+        (lambda: bench.engine.copy_pages("local", ONE_PAGE, ONE_PAGE), "kind is local"),
+        (lambda: bench.engine.write_pages("sliding", two, np.zeros((1, size), np.uint8)), "bytes"),
+    ]:
+        with pytest.raises(InvalidArgument, match=says):
+            use()
