@@ -14,6 +14,7 @@ import cabochon
 import tiny
 from cabochon import _core
 from cabochon.errors import Unsupported
+from reference.bounds import float32_error
 from reference.decoder import Decoder
 
 needs_it = pytest.mark.skipif(
@@ -83,26 +84,35 @@ class Rounding(np.ndarray):
         return bits.view(np.float32).astype(np.float64) @ np.asarray(self)
 
 
-# Open: e_type is at 0.48 of the distance, and why is not known; e_type_4to1 has the same parts.
 @needs_it
-@pytest.mark.parametrize("name", [name for name in tiny.MODELS if name != "e_type"])
+@every_model
 def test_all_matrices_but_routers_meet_rows_rounded_to_bf16(
     name: str, model_of: Callable[..., Any], tiny_checkpoint: Callable[[str], Path]
 ) -> None:
-    ids = prompt(name, 24)
+    model = model_of(name, kv="f32")
+    exact, rounding = Decoder(tiny_checkpoint(name)), Decoder(tiny_checkpoint(name))
+    for key, tensor in rounding.tensors.items():
+        if tensor.ndim > 1 and not key.endswith("router.proj.weight"):
+            rounding.tensors[key] = tensor.view(Rounding)
 
-    found = model_of(name, kv="f32").logits(ids)
+    prompts = [prompt(name, 2, seed) for seed in range(25)]
+    found = [model.logits(ids) for ids in prompts]
 
-    def distance(*, is_rounded: bool) -> float:
-        decoder = Decoder(tiny_checkpoint(name))
-        if is_rounded:
-            for key, tensor in decoder.tensors.items():
-                if tensor.ndim > 1 and not key.endswith("router.proj.weight"):
-                    decoder.tensors[key] = tensor.view(Rounding)
-        return float(np.abs(decoder.head(decoder.states(ids)[-1]) - found).mean())
+    def distances(decoder: Decoder) -> np.ndarray:
+        pairs = zip(prompts, found, strict=True)
+        logits = [(decoder.head(decoder.states(ids)[-1]), ours) for ids, ours in pairs]
+        return np.array([np.abs(theirs - ours).max() for theirs, ours in logits])
 
-    # What is left is float32, and the few numbers that it moves to the other neighbour.
-    assert distance(is_rounded=True) < 0.1 * distance(is_rounded=False)
+    # A prompt is as near as float32 sums are; or these moved a number across the middle of two bf16
+    # ones, and all that comes after it is rounded anew. 9,000 to 16,000 numbers are rounded, each
+    # moved so with a chance of 2^-16 to 2^-15: a few 2^-24 of itself, of a spacing of 2^-8 to 2^-7.
+    # That is fewer than half of the prompts. A path that rounds too often or not at all is in all
+    # of them, and two tokens meet every matrix, with attention between them.
+    bound = float32_error(
+        tiny.MODELS[name].config, max(float(np.abs(logits).max()) for logits in found)
+    )
+    assert np.median(distances(rounding)) <= bound
+    assert distances(exact).min() > 10 * bound
 
 
 @needs_it
