@@ -4,12 +4,13 @@
                               [--contexts 512 2048 8192] [--save]
 
 For each model a checkpoint of its true widths and few layers is written into FOLDER (the largest
-takes 5 GB) and deleted again. Each case is a process of its own: what it holds before loading, with
-Python, NumPy and the extension, is taken off. Then everything is used: two sequences as long as the
-context, drawn from all tokens with a repetition penalty, and log-probabilities of a whole chunk.
+takes 5 GB) and deleted again. Each case is a process of its own. Everything is used: the
+log-probabilities of a whole chunk, and two sequences as long as the context, drawn from all tokens
+with a repetition penalty, at the end both in one step, so that two threads draw.
 
-Anonymous memory is the system's count (RssAnon), beside it the allocators' own; mapped is RssFile,
-where the weights are computed as stored (else it is what was looked up of the embedding).
+Anonymous memory is the system's count (RssAnon), beside it the allocators' own: what a model holds
+is what closing it gives back, so Python and NumPy are not in it. Mapped is RssFile, where the
+weights are computed as stored (else it is what was looked up of the embedding).
 """
 
 from __future__ import annotations
@@ -42,18 +43,20 @@ def measure(folder: Path, weights: str, context: int) -> dict[str, Any]:
         "weights": weights, "context": context, "max_sequences": SEQUENCES,
     }  # fmt: skip
     plan = cabochon.plan(folder, **options)
+    # The first sequence still writes when the prompt of the second, of 256 tokens a step, is read.
+    tokens = 4 + context // 128
     before = Resident.now()
     with loading.load(folder, **options, progress=False) as model:
         generator = np.random.default_rng(0)
-        prompts = generator.integers(5, model.vocab_size, (SEQUENCES, context - 2)).tolist()
+        size = SEQUENCES, context - tokens
+        prompts = generator.integers(5, model.vocab_size, size).tolist()
         model.logprobs(prompts[0][:300])
-        # The second tokens are drawn together, on two threads.
         model.generate(
-            prompts, max_tokens=2, seed=0, top_k=0, top_p=1.0, repetition_penalty=1.1,
+            prompts, max_tokens=tokens, seed=0, top_k=0, top_p=1.0, repetition_penalty=1.1,
             ignore_stops=True, progress=False,
         )  # fmt: skip
-        after = Resident.now()
-        return report.facts(model, folder) | {
+        held = Resident.now()
+        record = report.facts(model, folder) | {
             "case": "plan",
             "unit": "B",
             "context": context,
@@ -61,11 +64,15 @@ def measure(folder: Path, weights: str, context: int) -> dict[str, Any]:
             "planned_anonymous": plan.host_bytes,
             "planned_mapped": plan.mapped_bytes,
             "allocated": dict(model.plan.measured),
-            "before": before.anonymous,
-            "anonymous": after.anonymous - before.anonymous,
-            "mapped": after.mapped - before.mapped,
             "threads": model.info().threads,
         }
+    left = Resident.now()
+    return record | {
+        "anonymous": held.anonymous - left.anonymous,
+        "mapped": held.mapped - left.mapped,
+        "python": left.anonymous,
+        "before": before.anonymous,
+    }
 
 
 def line_of(record: dict[str, Any]) -> str:
@@ -78,8 +85,9 @@ def line_of(record: dict[str, Any]) -> str:
         mapped += f", resident {record['mapped'] / 1e6:.1f} ({ratio:.3f})"
     return (
         f"{what} | anonymous planned {planned / 1e6:.1f} MB, allocated {counted / 1e6:.1f}, "
-        f"resident {found / 1e6:.1f} ({found / planned:.4f}) | {mapped} | before loading "
-        f"{record['before'] / 1e6:.1f} MB | {report.how(record)}"
+        f"resident {found / 1e6:.1f} ({found / planned:.4f}) | {mapped} | Python before "
+        f"{record['before'] / 1e6:.1f} MB, after {record['python'] / 1e6:.1f} | "
+        f"{report.how(record)}"
     )
 
 

@@ -1,6 +1,6 @@
 """How fast does a checkpoint read prompts, and how near is that to what the cores can compute?
 
-    python benchmarks/prefill.py FOLDER [--prompt 512 ...] [--runs 5] [--save]
+    python benchmarks/prefill.py FOLDER [--prompt 512 ...] [--arithmetic fast] [--runs 5] [--save]
 
 Two cases a length, of random token ids, through the public calls:
 
@@ -12,7 +12,8 @@ rows=all   `logprobs`: every layer, the head and its logarithm of a sum for ever
 The share is the rate of the operations of the matrices over the peak of all threads. They are
 counted from the plan: 2 x weights of the layers run x rows, with the experts that a token takes;
 attention, norms and rounding are not counted. The peak is a loop of probe.py just before and after
-each run: vpdpbusd where most operations are on int4 or int8 weights, fma elsewhere. Where the two
+each run: vpdpbusd where most operations are on int4 or int8 weights, fma elsewhere, or
+vdpbf16ps with --arithmetic fast. Where the two
 differ by more than 15 % the run is unsteady and left out of the median.
 """
 
@@ -106,7 +107,8 @@ def main() -> None:
     facts = report.facts(model, arguments.folder)
     # What most operations take; the float loop where weights are as stored.
     whole = operations(config.plan, 1, 1)
-    kind = "integer" if integer_share(model, whole) > 0.5 else "float"
+    as_stored = "bf16" if arguments.arithmetic == "fast" else "float"
+    kind = "integer" if integer_share(model, whole) > 0.5 else as_stored
 
     def best_peak() -> float:
         if not has_peaks():

@@ -57,8 +57,13 @@ def has_peaks() -> bool:
 
 
 def peak(kind: str, threads: int) -> float:
-    """Gop/s of all threads together: "integer" (int8) or "float" (float32)."""
-    loop = {"integer": testing.peak_vpdpbusd, "float": testing.peak_fma}[kind]
+    """Gop/s of all threads together: "integer" (int8), "float" (float32), or "bf16" where there is
+    vdpbf16ps."""
+    loop = {
+        "integer": testing.peak_vpdpbusd,
+        "float": testing.peak_fma,
+        "bf16": testing.peak_vdpbf16ps,
+    }[kind]
     with ThreadPoolExecutor(threads) as pool:
         return sum(pool.map(loop, [PEAK_ITERATIONS] * threads))
 

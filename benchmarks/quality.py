@@ -38,6 +38,7 @@ REFERENCE = {"weights": "bf16", "kv": "f32"}
 CABOCHON = (
     {"weights": "bf16", "kv": "bf16"},
     {"weights": "bf16", "kv": "int8"},
+    {"weights": "bf16", "kv": "f32", "arithmetic": "fast"},
     {"weights": "int8", "kv": "f32"},
     {"weights": "int8", "kv": "int8"},
     {"weights": "int4-absmax", "kv": "f32"},
@@ -159,7 +160,8 @@ def main() -> None:
 
     show("cabochon", "bf16 kv=f32 (the reference)", reference, {})
     rows_wanted: list[tuple[str, dict[str, Any]]] = [
-        (f"{options['weights']} kv={options['kv']}", options) for options in CABOCHON
+        (options["weights"] + "".join(f" {k}={options[k]}" for k in list(options)[1:]), options)
+        for options in CABOCHON
     ]
     if arguments.classes:
         rows_wanted += [

@@ -68,6 +68,7 @@ def facts(model: cabochon.Model, folder: Path) -> dict[str, Any]:
         "context": model.context,
         "threads": info.threads,
         "tier": info.tier,
+        "arithmetic": info.arithmetic,
         "build": _core.build["mode"],
         "compiler": _core.build["compiler"],
         "commit": commit(),
@@ -106,8 +107,9 @@ def what(record: dict[str, Any], *facts: str) -> str:
 
 def how(record: dict[str, Any]) -> str:
     """How a line ends: on what it ran."""
+    arithmetic = " fast" if record.get("arithmetic") == "fast" else ""
     return (
-        f"threads={record['threads']} {record['tier']} {record['build']} "
+        f"threads={record['threads']} {record['tier']}{arithmetic} {record['build']} "
         f"{record['compiler'].replace(' ', '-')} {record['commit']}"
     )
 

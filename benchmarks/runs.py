@@ -117,6 +117,7 @@ def parser_of(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, help="default: the library's")
     parser.add_argument("--weights", default="auto", choices=["auto", "int8", "int4"])
     parser.add_argument("--kv", default="auto", choices=["auto", "f32", "bf16", "int8"])
+    parser.add_argument("--arithmetic", default="exact", choices=["exact", "fast"])
     parser.add_argument("--save", action="store_true", help="add the lines to benchmarks/results")
     return parser
 
@@ -127,6 +128,7 @@ def load(arguments: argparse.Namespace, *, context: int, sequences: int) -> cabo
             arguments.folder,
             weights=arguments.weights,
             kv=arguments.kv,
+            arithmetic=arguments.arithmetic,
             threads=arguments.threads,
             context=context,
             max_sequences=sequences,

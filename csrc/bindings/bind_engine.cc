@@ -135,10 +135,11 @@ class PyEngine {
            int64_t max_rows, int64_t global_pages, int64_t sliding_pages,
            const std::string& per_layer_table, const std::shared_ptr<PackedFile>& packed,
            const std::shared_ptr<PackedFile>& packed_table, const py::object& progress,
-           const std::vector<std::string>& lattices) {
+           const std::vector<std::string>& lattices, bool is_fast) {
     const EngineOptions options{.kv = to_kv_dtype(kv),
                                 .weights = to_formats(formats, per_layer_table, lattices),
                                 .threads = threads,
+                                .is_fast = is_fast,
                                 .max_rows = max_rows,
                                 .global_pages = global_pages,
                                 .sliding_pages = sliding_pages,
@@ -350,12 +351,13 @@ void bind_engine(py::module_& module) {
                     const std::map<std::string, std::string>&, const std::string&, int, int64_t,
                     int64_t, int64_t, const std::string&, const std::shared_ptr<PackedFile>&,
                     const std::shared_ptr<PackedFile>&, const py::object&,
-                    const std::vector<std::string>&>(),
+                    const std::vector<std::string>&, bool>(),
            py::arg("checkpoint").none(false), py::arg("plan"), py::kw_only(), py::arg("formats"),
            py::arg("kv"), py::arg("threads"), py::arg("max_rows"), py::arg("global_pages"),
            py::arg("sliding_pages"), py::arg("per_layer_table") = "disk",
            py::arg("packed") = py::none(), py::arg("packed_table") = py::none(),
-           py::arg("progress") = py::none(), py::arg("lattices") = std::vector<std::string>())
+           py::arg("progress") = py::none(), py::arg("lattices") = std::vector<std::string>(),
+           py::arg("is_fast") = false)
       .def_property_readonly("tier", [](const PyEngine& e) { return e.open().tier(); })
       .def_property_readonly("activations",
                              [](const PyEngine& e) { return e.open().activations(); })

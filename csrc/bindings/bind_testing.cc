@@ -90,15 +90,17 @@ class Guarded {
   std::vector<T> elements_;
 };
 
-template <class Weight, auto kKernel>
-Array<float> matmul(const std::string& tier, const Array<float>& x, const Array<Weight>& weight,
-                    size_t gap, size_t offset) {
+template <class Activation, class Weight, auto kKernel>
+Array<float> matmul(const std::string& tier, const Array<Activation>& x,
+                    const Array<Weight>& weight, size_t gap, size_t offset) {
   const size_t tokens = extent(x, 0), cols = extent(x, 1), rows = extent(weight, 0);
   require(extent(weight, 1) == cols, "x and weight differ in columns");
-  Guarded<float> activations(x, offset), out(tokens * (rows + gap), offset);
+  Guarded<Activation> activations(x, offset);
+  Guarded<float> out(tokens * (rows + gap), offset);
   Guarded<Weight> weights(weight, offset);
-  (cpu::kernels_for(tier).*kKernel)(out.data(), rows + gap, activations.data(), weights.data(),
-                                    tokens, rows, cols);
+  const auto kernel = cpu::kernels_for(tier).*kKernel;
+  require(kernel != nullptr, "this tier has no such kernel");
+  kernel(out.data(), rows + gap, activations.data(), weights.data(), tokens, rows, cols);
   return out.taken({x.shape(0), weight.shape(0)}, std::max<size_t>(rows + gap, 1), rows);
 }
 
@@ -393,6 +395,16 @@ double peak_vpdpbusd(int64_t iterations) {
   return kChains * kLanes512 * 8 * static_cast<double>(iterations) / seconds / 1e9;
 }
 
+double peak_vdpbf16ps(int64_t iterations) {
+  require(iterations > 0, "expected iterations > 0");
+  cpu::kernels_for("avx512bf16");
+  double seconds = 0;
+#if defined(__x86_64__)
+  seconds = seconds_of([left = iterations]() mutable { CABOCHON_CHAINS("vdpbf16ps"); });
+#endif
+  return kChains * kLanes512 * 4 * static_cast<double>(iterations) / seconds / 1e9;
+}
+
 double peak_fma(int64_t iterations) {
   require(iterations > 0, "expected iterations > 0");
   cpu::kernels_for("avx512");
@@ -433,11 +445,11 @@ double read_bandwidth(int64_t megabytes, int threads, int runs) {
   return static_cast<double>(lines) * 64 / best / 1e9;
 }
 
-// Best seconds of `runs` matmuls of ones, and the bytes of their weights. kernel: "int4", "int8" or
-// "bf16". Panels, and rows in steps of 32, are shared out among the threads.
-// Best seconds of `runs` for `tokens` queries at the end of `keys` positions, and the bytes of keys
-// and values that one pass reads. Keys that turn in `turned` columns stand beside values for the
-// others.
+// Best seconds of `runs` matmuls of ones, and the bytes of their weights. kernel: "int4", "int8",
+// "bf16" or "bf16-fast" (tier "avx512bf16"). Panels, and rows in steps of 32, are shared out among
+// the threads. Best seconds of `runs` for `tokens` queries at the end of `keys` positions, and the
+// bytes of keys and values that one pass reads. Keys that turn in `turned` columns stand beside
+// values for the others.
 std::pair<double, int64_t> time_attention(const std::string& tier, const std::string& kv,
                                           int64_t keys, int64_t tokens, int64_t heads,
                                           int64_t kv_heads, int64_t head_dim, int64_t window,
@@ -497,11 +509,14 @@ std::pair<double, int64_t> time_matmul(const std::string& kernel, const std::str
                                        int64_t tokens, int64_t rows, int64_t cols, size_t granule,
                                        int threads, int runs) {
   require_granule(granule);
-  require(kernel == "int4" || kernel == "int8" || kernel == "bf16", "kernel: int4, int8 or bf16");
+  const bool is_fast = kernel == "bf16-fast";
+  require(kernel == "int4" || kernel == "int8" || kernel == "bf16" || is_fast,
+          "kernel: int4, int8, bf16 or bf16-fast");
   require(tokens > 0 && rows > 0 && rows % 32 == 0 && cols > 0 && cols % 128 == 0 && threads > 0 &&
               runs > 0,
           "expected numbers > 0, rows a multiple of 32 and columns of 128");
   const cpu::Kernels kernels = cpu::kernels_for(tier);
+  require(!is_fast || kernels.matmul_bf16_pairs != nullptr, "bf16-fast is of tier avx512bf16");
   const int64_t panel_bytes = kernel == "int4"   ? cols / 32 * int64_t{cpu::kInt4UnitBytes}
                               : kernel == "int8" ? cols / 128 * int64_t{cpu::kInt8UnitBytes}
                                                  : cols * 32 * int64_t{sizeof(uint16_t)};
@@ -511,6 +526,7 @@ std::pair<double, int64_t> time_matmul(const std::string& kernel, const std::str
   const ThreadPool::Lease lease(pool, threads);
   const auto sized = [&](int64_t n) { return static_cast<size_t>(n); };
   std::vector<float> x(sized(tokens * cols), 1.0f), out(sized(tokens * rows));
+  const std::vector<uint16_t> bf16_x(x.size(), 0x3f80);
   std::vector<int8_t> codes(sized(tokens * cols));
   std::vector<float> scales(sized(tokens * cols) / granule);
   std::vector<int32_t> sums(sized(tokens * cols / 32));
@@ -535,6 +551,10 @@ std::pair<double, int64_t> time_matmul(const std::string& kernel, const std::str
     if (kernel == "bf16") {
       kernels.matmul_bf16(to, sized(rows), x.data(), reinterpret_cast<const uint16_t*>(from),
                           sized(tokens), count, sized(cols));
+    } else if (is_fast) {
+      kernels.matmul_bf16_pairs(to, sized(rows), bf16_x.data(),
+                                reinterpret_cast<const uint16_t*>(from), sized(tokens), count,
+                                sized(cols));
     } else {
       (kernel == "int4" ? kernels.matmul_int4 : kernels.matmul_int8)(to, sized(rows), &quantized,
                                                                      from, count);
@@ -561,10 +581,12 @@ void bind_testing(py::module_& module) {
     names.emplace_back(name);
   };
 
-  define("matmul_f32", matmul<float, &cpu::Kernels::matmul_f32>, x, py::arg("weight"),
+  define("matmul_f32", matmul<float, float, &cpu::Kernels::matmul_f32>, x, py::arg("weight"),
          py::arg("gap") = 0);
-  define("matmul_bf16", matmul<uint16_t, &cpu::Kernels::matmul_bf16>, x, py::arg("weight"),
+  define("matmul_bf16", matmul<float, uint16_t, &cpu::Kernels::matmul_bf16>, x, py::arg("weight"),
          py::arg("gap") = 0);
+  define("matmul_bf16_pairs", matmul<uint16_t, uint16_t, &cpu::Kernels::matmul_bf16_pairs>, x,
+         py::arg("weight"), py::arg("gap") = 0);
   define("quantize_rows", quantize_rows, x, granule);
   define("search_int4", search_int4, py::arg("columns"), py::arg("importance"));
   const auto define_integer = [&](const char* name, auto function) {
@@ -603,6 +625,7 @@ void bind_testing(py::module_& module) {
 
   const py::call_guard<py::gil_scoped_release> without_gil;  // a loop on each of several threads
   module.def("peak_vpdpbusd", peak_vpdpbusd, py::arg("iterations"), without_gil);
+  module.def("peak_vdpbf16ps", peak_vdpbf16ps, py::arg("iterations"), without_gil);
   module.def("peak_fma", peak_fma, py::arg("iterations"), without_gil);
   module.def("read_bandwidth", read_bandwidth, py::arg("megabytes"), py::arg("threads"),
              py::arg("runs") = 1);

@@ -61,14 +61,15 @@ void bind_weights(py::module_& module) {
       [](const Checkpoint& checkpoint, const py::object& plan,
          const std::map<std::string, std::string>& formats, const std::string& kv, int64_t context,
          int64_t max_rows, int threads, const std::string& per_layer_table,
-         const std::vector<std::string>& lattices) {
+         const std::vector<std::string>& lattices, bool is_fast) {
         return make_memory_plan(checkpoint, to_plan(plan),
                                 to_formats(formats, per_layer_table, lattices), to_kv_dtype(kv),
-                                context, max_rows, threads);
+                                context, max_rows, threads, is_fast);
       },
       py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("formats"), py::arg("kv"),
       py::arg("context"), py::arg("max_rows"), py::arg("threads"),
-      py::arg("per_layer_table") = "disk", py::arg("lattices") = std::vector<std::string>());
+      py::arg("per_layer_table") = "disk", py::arg("lattices") = std::vector<std::string>(),
+      py::arg("is_fast") = false);
 
   module.def(
       "find_lattices",

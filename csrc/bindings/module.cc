@@ -36,6 +36,7 @@ PYBIND11_MODULE(_core, module) {
     for (const std::string& tier : cpu::usable_tiers()) tiers.append(tier);
     return tiers;
   });
+  module.def("has_fast_arithmetic", &cpu::has_fast_arithmetic);
   module.def("default_threads", &ThreadPool::default_threads);
   bind_plan(module);
   bind_weights(module);

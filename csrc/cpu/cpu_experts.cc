@@ -112,6 +112,7 @@ void CpuOps::compute_route(const RouteArgs& args) {
       kernels_.scale(normed, normed, root, h);
     }
   });
+  // Exact in either arithmetic: a rounding here would send tokens to other experts.
   const Activations x{.x = args.normed.floats(), .tokens = tokens, .cols = hidden};
   for_rows(experts, 8, tokens * hidden, [&](RowRange range) noexcept {
     dot_rows(args.scores.floats() + range.begin, experts, x, args.weight, 0, range.begin,
@@ -156,15 +157,21 @@ void CpuOps::compute_experts(const ExpertsArgs& args) {
     kernels_.quantize_rows(to.codes, to.scales, to.sums, row, 1, static_cast<size_t>(rows.cols),
                            static_cast<size_t>(rows.granule));
   };
-  const auto in_slots = [&](const float* rows, const RoundedRows& rounded, int64_t slot,
-                            int64_t count) {
+  const bool is_x_rounded = args.gate.format->block != 0;
+  // The same memory holds rows rounded to bf16, where weights of that type meet such.
+  const bool is_x_bf16 = is_fast() && args.gate.format == &kBf16Format;
+  const bool is_inner_bf16 = is_fast() && args.down.format == &kBf16Format;
+  uint16_t* bf16_x = is_x_bf16 ? reinterpret_cast<uint16_t*>(results) : nullptr;
+  uint16_t* bf16_inner = is_inner_bf16 ? reinterpret_cast<uint16_t*>(ups) : nullptr;
+  const auto in_slots = [&](const float* rows, const RoundedRows& rounded, const uint16_t* bf16,
+                            int64_t slot, int64_t count) {
     return Activations{.x = rows + slot * rounded.cols,
                        .tokens = count,
                        .cols = rounded.cols,
-                       .rounded = rounded.rows(slot, count)};
+                       .rounded = rounded.rows(slot, count),
+                       .bf16 = bf16 == nullptr ? nullptr : bf16 + slot * rounded.cols};
   };
 
-  const bool is_x_rounded = args.gate.format->block != 0;
   for_rows(tokens, 1, (8 + top) * hidden, [&](RowRange range) noexcept {
     for (int64_t t = range.begin; t < range.end; ++t) {
       const float* row = args.x.floats() + t * hidden;
@@ -173,6 +180,8 @@ void CpuOps::compute_experts(const ExpertsArgs& args) {
       for (int64_t i = is_x_rounded ? 1 : 0; i < top; ++i) {
         if (is_x_rounded) {
           rounded_x.copy_row(own[0], own[i]);
+        } else if (is_x_bf16) {
+          kernels_.narrow_bf16(bf16_x + own[i] * hidden, row, h);
         } else {
           std::copy_n(row, h, results + own[i] * hidden);
         }
@@ -204,7 +213,7 @@ void CpuOps::compute_experts(const ExpertsArgs& args) {
   };
   for_experts(ffn, 2 * hidden,
               [&](int32_t expert, int64_t slot, int64_t count, int64_t row, int64_t rows) {
-                const Activations x = in_slots(results, rounded_x, slot, count);
+                const Activations x = in_slots(results, rounded_x, bf16_x, slot, count);
                 float* gate = gates + slot * ffn + row;
                 float* up = ups + slot * ffn + row;
                 dot_rows(gate, ffn, x, args.gate, expert, row, rows);
@@ -214,17 +223,23 @@ void CpuOps::compute_experts(const ExpertsArgs& args) {
                                          static_cast<size_t>(rows));
                 }
               });
-  if (args.down.format->block != 0) {
+  if (args.down.format->block != 0 || is_inner_bf16) {
     for_rows(pairs, 1, 8 * ffn, [&](RowRange range) noexcept {
       for (int64_t slot = range.begin; slot < range.end; ++slot) {
-        quantize(rounded_inner, slot, gates + slot * ffn);
+        const float* row = gates + slot * ffn;
+        if (is_inner_bf16) {
+          kernels_.narrow_bf16(bf16_inner + slot * ffn, row, static_cast<size_t>(ffn));
+        } else {
+          quantize(rounded_inner, slot, row);
+        }
       }
     });
   }
   for_experts(hidden, ffn,
               [&](int32_t expert, int64_t slot, int64_t count, int64_t row, int64_t rows) {
                 dot_rows(results + slot * hidden + row, hidden,
-                         in_slots(gates, rounded_inner, slot, count), args.down, expert, row, rows);
+                         in_slots(gates, rounded_inner, bf16_inner, slot, count), args.down, expert,
+                         row, rows);
               });
 
   for_rows(tokens, 1, 2 * top * hidden, [&](RowRange range) noexcept {

@@ -15,14 +15,23 @@ void CpuOps::reserve(int64_t tokens, int64_t cols, int64_t ffn) {
   grow(codes_, tokens * cols);
   grow(scales_, tokens * (cols / kFineGranule));
   grow(sums_, tokens * (cols / 32));
+  if (is_fast()) grow(bf16_, tokens * cols);
   grow(gated_, gated_scratch(tokens, ffn, threads_));
 }
 
 CpuOps::Activations CpuOps::prepare(const float* x, int64_t tokens, int64_t cols,
                                     const PackedWeight& weight) {
   Activations out{.x = x, .tokens = tokens, .cols = cols};
-  if (!weight.is_packed()) return out;
+  if (!weight.is_packed() && !is_fast()) return out;
   reserve(tokens, cols, 0);
+  if (is_fast()) {
+    for_rows(tokens, 1, 2 * cols, [&](RowRange range) noexcept {
+      kernels_.narrow_bf16(bf16_.data() + range.begin * cols, x + range.begin * cols,
+                           static_cast<size_t>((range.end - range.begin) * cols));
+    });
+    out.bf16 = bf16_.data();
+  }
+  if (!weight.is_packed()) return out;
   const int64_t granule = weight.granule;
   const int64_t granules = (cols + granule - 1) / granule;
   const auto n = static_cast<size_t>(cols);
@@ -56,6 +65,9 @@ void CpuOps::dot_rows(float* out, int64_t out_stride, const Activations& x,
     kernels_.matmul_int4(out, stride, &x.rounded, bytes, r);
   } else if (weight.format == &kInt8Format) {
     kernels_.matmul_int8(out, stride, &x.rounded, bytes, r);
+  } else if (weight.format == &kBf16Format && x.bf16 != nullptr) {
+    kernels_.matmul_bf16_pairs(out, stride, x.bf16, reinterpret_cast<const uint16_t*>(data), t, r,
+                               cols);
   } else if (weight.format == &kBf16Format) {
     kernels_.matmul_bf16(out, stride, x.x, reinterpret_cast<const uint16_t*>(data), t, r, cols);
   } else {

@@ -34,6 +34,7 @@ class CpuOps final : public Ops {
   int64_t reserved_bytes() const override {
     return static_cast<int64_t>(codes_.capacity() + sizeof(float) * scales_.capacity() +
                                 sizeof(int32_t) * sums_.capacity() +
+                                sizeof(uint16_t) * bf16_.capacity() +
                                 sizeof(float) * gated_.capacity());
   }
   SearchInt4 search_int4() const override { return kernels_.search_int4; }
@@ -99,9 +100,11 @@ class CpuOps final : public Ops {
     const float* x = nullptr;  // [tokens, cols]
     int64_t tokens = 0, cols = 0;
     QuantizedRows rounded{};
+    const uint16_t* bf16 = nullptr;  // x rounded to bf16: bf16 weights meet these where they are
   };
-  // Rounded as `weight` wants them; the rounded rows stand in this object's memory: one set at a
-  // time.
+  bool is_fast() const { return kernels_.matmul_bf16_pairs != nullptr; }
+  // Rounded as `weight` wants them, and to bf16 where is_fast(); the rounded rows stand in this
+  // object's memory: one set at a time.
   Activations prepare(const float* x, int64_t tokens, int64_t cols, const PackedWeight& weight);
   Activations prepare(const Tensor& x, const PackedWeight& weight);
 
@@ -131,6 +134,7 @@ class CpuOps final : public Ops {
   std::vector<int8_t> codes_;
   std::vector<float> scales_;
   std::vector<int32_t> sums_;
+  std::vector<uint16_t> bf16_;
   std::vector<float> gated_;  // what gated_matmul works in
   static constexpr int64_t kMostItems = 256;
   std::vector<AttentionItem> items_;  // of attention: those computed before the next barrier

@@ -107,6 +107,16 @@ struct Kernels {
   void (*matmul_bf16)(float* out, size_t out_stride, const float* x, const uint16_t* weight,
                       size_t tokens, size_t rows, size_t cols) noexcept;
 
+  // Null but where arithmetic "fast" was asked for (select.h): the one entry that no scalar code
+  // defines. Like matmul_bf16, but x is bf16 bits too, and the order is that of vdpbf16ps:
+  //   lane j starts at +0 and takes columns 32 b + 2 j + 1, then 32 b + 2 j, for b = 0, 1, ...,
+  //   the row being padded with +0 to a multiple of 32; then lanes are added as in 16 lanes
+  // Each product enters by an fma for which denormal operands are 0 and whose denormal results
+  // become 0 of their sign, in every floating-point mode.
+  void (*matmul_bf16_pairs)(float* out, size_t out_stride, const uint16_t* x,
+                            const uint16_t* weight, size_t tokens, size_t rows,
+                            size_t cols) noexcept;
+
   // For each granule (32 or 128 columns) of a row, of which the last may be short:
   //   absmax = the largest |x|, a NaN counting as the largest of all
   //   scale  = absmax / 127; code = round half to even (x * (127 / absmax)), 0 where absmax is
@@ -213,9 +223,11 @@ struct Kernels {
                           const float* part, size_t head_dim) noexcept;
 };
 
-// Each writes its entries into the table; scalar fills all of them.
+// Each writes its entries into the table; scalar fills all of them but matmul_bf16_pairs, and
+// avx512bf16 is no tier: it adds that one.
 void install_scalar(Kernels& kernels) noexcept;
 void install_avx2(Kernels& kernels) noexcept;
 void install_avx512(Kernels& kernels) noexcept;
+void install_avx512bf16(Kernels& kernels) noexcept;
 
 }  // namespace cabochon::cpu

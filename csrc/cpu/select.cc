@@ -7,6 +7,8 @@
 namespace cabochon::cpu {
 namespace {
 
+constexpr const char* kFast = "avx512bf16";
+
 struct Feature {
   const char* name;
   bool present;  // in this CPU, and its registers are saved by this system
@@ -16,6 +18,7 @@ struct Tier {
   const char* name;
   void (*install)(Kernels&) noexcept;
   std::vector<Feature> features;  // exactly the compile flags of its folder (a test compares them)
+  bool is_exact = true;           // gives the bits of scalar; the others are only asked for by name
 };
 
 // Slowest first. A tier is the one before it with some entries overridden.
@@ -41,6 +44,20 @@ std::vector<Tier> built_tiers() {
                        {"avx512vl", __builtin_cpu_supports("avx512vl") != 0},
                        {"avx512vnni", __builtin_cpu_supports("avx512vnni") != 0},
                    }});
+  tiers.push_back({"avx512bf16",
+                   install_avx512bf16,
+                   {
+                       {"avx2", __builtin_cpu_supports("avx2") != 0},
+                       {"fma", __builtin_cpu_supports("fma") != 0},
+                       {"bmi2", __builtin_cpu_supports("bmi2") != 0},
+                       {"avx512f", __builtin_cpu_supports("avx512f") != 0},
+                       {"avx512bw", __builtin_cpu_supports("avx512bw") != 0},
+                       {"avx512dq", __builtin_cpu_supports("avx512dq") != 0},
+                       {"avx512vl", __builtin_cpu_supports("avx512vl") != 0},
+                       {"avx512vnni", __builtin_cpu_supports("avx512vnni") != 0},
+                       {"avx512bf16", __builtin_cpu_supports("avx512bf16") != 0},
+                   },
+                   false});
 #endif
   return tiers;
 }
@@ -71,7 +88,7 @@ Kernels kernels_for(std::string_view name, std::string_view where) {
     throw Unsupported(text(where, ": this CPU or system has no ", missing, ", which tier '", name,
                            "' needs; usable here: ", usable));
   }
-  if (name == "avx2" || name == "avx512") {
+  if (name == "avx2" || name == "avx512" || name == kFast) {
     throw Unsupported(text(where, ": tier '", name,
                            "' is for x86-64 and not in this build; usable here: ", usable));
   }
@@ -84,17 +101,36 @@ Kernels kernels_for(std::string_view name, std::string_view where) {
 std::vector<std::string> usable_tiers() {
   std::vector<std::string> names;
   for (const Tier& tier : built_tiers()) {
-    if (missing_features(tier).empty()) names.push_back(tier.name);
+    if (tier.is_exact && missing_features(tier).empty()) names.push_back(tier.name);
   }
   return names;
 }
 
+bool has_fast_arithmetic() {
+  const std::vector<Tier> tiers = built_tiers();
+  return !tiers.back().is_exact && missing_features(tiers.back()).empty();
+}
+
 Kernels kernels_for(std::string_view tier) { return kernels_for(tier, "kernels_for"); }
 
-Kernels chosen_kernels() {
+Kernels chosen_kernels(bool is_fast) {
   const char* forced = std::getenv("CABOCHON_CPU_TIER");
-  if (forced == nullptr || *forced == '\0') return kernels_for(usable_tiers().back());
-  return kernels_for(forced, "CABOCHON_CPU_TIER");
+  const bool is_forced = forced != nullptr && *forced != '\0';
+  const std::vector<std::string> usable = usable_tiers();
+  if (is_forced && std::string_view(forced) == kFast) {
+    throw InvalidArgument(text("CABOCHON_CPU_TIER: '", kFast, "' gives other bits and is no tier; ",
+                               "expected ", listed(usable), "; load with arithmetic='fast'"));
+  }
+  const Kernels kernels =
+      is_forced ? kernels_for(forced, "CABOCHON_CPU_TIER") : kernels_for(usable.back());
+  if (!is_fast) return kernels;
+  constexpr const char* kWhere = "load: arithmetic='fast'";
+  const Kernels fast = kernels_for(kFast, kWhere);
+  if (std::string_view(kernels.tier) != fast.tier) {
+    throw Unsupported(text(kWhere, ": CABOCHON_CPU_TIER is '", forced, "', expected '", fast.tier,
+                           "' or none; 'exact' computes on every tier"));
+  }
+  return fast;
 }
 
 }  // namespace cabochon::cpu

@@ -8,7 +8,9 @@
 
 namespace cabochon {
 
-// "cpu" with this many threads. Throws Unsupported for another device.
-std::unique_ptr<Ops> make_ops(const std::string& device, int threads);
+// "cpu" with this many threads. is_fast: bf16 matrices meet activations rounded to bf16
+// (docs/numerics.md, "Arithmetic fast"). Throws Unsupported for another device, and where the CPU
+// lacks the instruction of the fast arithmetic.
+std::unique_ptr<Ops> make_ops(const std::string& device, int threads, bool is_fast = false);
 
 }  // namespace cabochon

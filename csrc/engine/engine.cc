@@ -69,9 +69,11 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
     : plan_(checked(std::move(plan), options)),
       options_(options),
       checkpoint_(std::move(checkpoint)),
-      ops_(make_ops("cpu", options.threads)),
+      ops_(make_ops("cpu", options.threads, options.is_fast)),
+      // In exact arithmetic always: packed weights are the same files for both.
       moments_(options.packed.weights == nullptr
-                   ? calibrate(checkpoint_, plan_, options.weights, *ops_, options.threads,
+                   ? calibrate(checkpoint_, plan_, options.weights,
+                               *make_ops("cpu", options.threads), options.threads,
                                [&] { progress(0, 1); })
                    : Moments{}),
       loaded_(checkpoint_, plan_, options.weights, options.threads, options.packed,
@@ -90,8 +92,8 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
   for (int i = 0; i < sampler_count(options.threads); ++i) {
     samplers_.emplace_back(sampler_arena_, plan_.vocab);
   }
-  ops_->reserve(options.max_rows, loaded_.is_any_packed() ? plan_.widest_input() : 0,
-                plan_.widest_ffn());
+  const bool is_any_rounded = loaded_.is_any_packed() || options.is_fast;
+  ops_->reserve(options.max_rows, is_any_rounded ? plan_.widest_input() : 0, plan_.widest_ffn());
 }
 
 int64_t Engine::scratch_bytes() const {

@@ -19,6 +19,7 @@ struct EngineOptions {
   Dtype kv = Dtype::kBf16;
   WeightFormats weights{};
   int threads = 1;
+  bool is_fast = false;    // arithmetic of bf16 matrices: make_ops
   int64_t max_rows = 256;  // tokens of one step
   int64_t global_pages = 0, sliding_pages = 0;
   PackedFiles packed;  // its weights are read during construction alone, its table while it lives

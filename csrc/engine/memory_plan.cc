@@ -118,9 +118,10 @@ int64_t samplers_bytes(int64_t vocab, int threads) {
   return sampler_count(threads) * Sampler::bytes(vocab);
 }
 
-int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table,
-                   int threads) {
-  const int64_t rounded = is_any_packed ? rounded_bytes(max_rows, plan.widest_input()) : 0;
+int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, bool is_fast, int64_t max_rows,
+                   Dtype table, int threads) {
+  const int64_t rounded =
+      is_any_packed || is_fast ? rounded_bytes(max_rows, plan.widest_input(), is_fast) : 0;
   const int64_t gated = gated_scratch(max_rows, plan.widest_ffn(), threads);
   return Scratch::bytes(plan, max_rows, table, head_bytes(plan.vocab)) +
          samplers_bytes(plan.vocab, threads) + rounded + gated * byte_size(Dtype::kF32);
@@ -128,7 +129,7 @@ int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, 
 
 MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
                             const WeightFormats& formats, Dtype kv, int64_t context,
-                            int64_t max_rows, int threads) {
+                            int64_t max_rows, int threads, bool is_fast) {
   check_plan(plan);
   check_sizes(max_rows, context, 0, 0, threads);
   ModelWeights weights;
@@ -190,7 +191,7 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
   out.kv_bytes_per_token = sizes.global_page_bytes / kPagePositions;
   out.kv_bytes_per_sequence = out.global_pages_per_sequence * sizes.global_page_bytes +
                               out.sliding_pages_per_sequence * sizes.sliding_page_bytes;
-  out.scratch_bytes = step_bytes(plan, is_any_packed, max_rows, table, threads);
+  out.scratch_bytes = step_bytes(plan, is_any_packed, is_fast, max_rows, table, threads);
   return out;
 }
 

@@ -105,13 +105,13 @@ int64_t head_bytes(int64_t vocab);
 inline int sampler_count(int threads) { return std::min(threads, 16); }
 int64_t samplers_bytes(int64_t vocab, int threads);
 
-// Activations, logits, what samplers and gated_matmul work in and, where any matrix is packed,
-// rounded rows of a step; `table` is the type of the per-layer rows.
-int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table,
-                   int threads);
+// Activations, logits, what samplers and gated_matmul work in and, where any matrix is packed or
+// is_fast, rounded rows of a step; `table` is the type of the per-layer rows.
+int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, bool is_fast, int64_t max_rows,
+                   Dtype table, int threads);
 
 MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
                             const WeightFormats& formats, Dtype kv, int64_t context,
-                            int64_t max_rows, int threads);
+                            int64_t max_rows, int threads, bool is_fast);
 
 }  // namespace cabochon

@@ -68,7 +68,7 @@ int64_t Scratch::bytes(const ModelPlan& plan, int64_t rows, Dtype stored_dtype,
     (need.field == &Scratch::normed ? normed : others) +=
         Arena::padded_bytes(need.dtype, need.shape.elements());
   }
-  return normed + std::max(others, after_layers);
+  return normed + std::max(others, Arena::padded_bytes(Dtype::kU8, after_layers));
 }
 
 Scratch::Scratch(const ModelPlan& plan, int64_t rows, Dtype stored_dtype, int64_t after)
@@ -76,7 +76,8 @@ Scratch::Scratch(const ModelPlan& plan, int64_t rows, Dtype stored_dtype, int64_
   for (const Need& need : needs(plan, rows, stored_dtype)) {
     this->*need.field = arena_.take(need.dtype, need.shape);
     if (need.field == &Scratch::normed) {
-      after_layers = arena_.rest().first(static_cast<size_t>(after));
+      const Tensor again = Arena(arena_.rest()).take(Dtype::kU8, {after});
+      after_layers = {again.as<std::byte>(), static_cast<size_t>(after)};
     }
   }
 }

@@ -15,9 +15,9 @@
 namespace cabochon {
 
 // What rounding rows of activations to int8 takes at most: a code a value, a float32 scale for each
-// 32 columns, an int32 sum for each 32.
-inline int64_t rounded_bytes(int64_t tokens, int64_t cols) {
-  return tokens * (cols + 4 * (cols / kFineGranule) + 4 * (cols / 32));
+// 32 columns, an int32 sum for each 32. is_fast: and to bf16 beside it.
+inline int64_t rounded_bytes(int64_t tokens, int64_t cols, bool is_fast) {
+  return tokens * (cols + 4 * (cols / kFineGranule) + 4 * (cols / 32) + (is_fast ? 2 * cols : 0));
 }
 
 // gated_matmul: from so many tokens on, so many columns of gate and up at a time.

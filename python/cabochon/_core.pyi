@@ -25,6 +25,7 @@ WANT_TOP: int
 WANT_LOGITS: int
 
 def usable_tiers() -> list[str]: ...
+def has_fast_arithmetic() -> bool: ...  # bf16 weights by vdpbf16ps
 def default_threads() -> int: ...
 
 class Checkpoint:
@@ -69,6 +70,7 @@ def memory_plan(
     threads: int,
     per_layer_table: str = "disk",  # or "memory"
     lattices: Sequence[str] = (),
+    is_fast: bool = False,
 ) -> MemoryPlan: ...
 def find_lattices(checkpoint: Checkpoint, plan: Any, classes: Collection[str]) -> list[str]:
     """Tensors of these classes that are on a lattice of int4, as far as a sample says."""
@@ -117,6 +119,7 @@ class Engine:
         packed_table: PackedFile | None = None,  # of write_table, verified: a rounded one on disk
         progress: Callable[[int, int], None] | None = None,
         lattices: Sequence[str] = (),  # of find_lattices: int4 with the codes they were trained in
+        is_fast: bool = False,  # Unsupported where the CPU lacks the instruction
     ) -> None: ...
     @property
     def tier(self) -> str: ...

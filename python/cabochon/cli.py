@@ -174,7 +174,7 @@ def _loading_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     group = parser.add_argument_group("loading")
     for name in ("weights", "kv", "device", "per-layer-embeddings", "adapter", "drafter",
-                 "revision", "memory-limit"):  # fmt: skip
+                 "revision", "memory-limit", "arithmetic"):  # fmt: skip
         group.add_argument(f"--{name}")
     for name in ("context", "max-sequences", "threads"):
         group.add_argument(f"--{name}", type=int)
@@ -199,7 +199,7 @@ def _sampling_options() -> argparse.ArgumentParser:
 
 _PLANNING = ("weights", "kv", "device", "context", "max_sequences", "per_layer_embeddings",
              "adapter", "drafter", "revision", "memory_limit")  # fmt: skip
-_LOADING = (*_PLANNING, "threads")
+_LOADING = (*_PLANNING, "threads", "arithmetic")
 _SAMPLING = ("max_tokens", "top_k", "seed", "logprobs", "thinking_budget", "temperature", "top_p",
              "min_p", "repetition_penalty", "stop", "thinking", "ignore_stops")  # fmt: skip
 

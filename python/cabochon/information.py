@@ -21,7 +21,7 @@ def manifest_fields(parts: Parts) -> dict[str, Any]:
         "kv": parts.kv,
         "device": "cpu",
         "tier": parts.engine.tier,
-        "arithmetic": "exact",
+        "arithmetic": parts.arithmetic,
     }
 
 
@@ -34,9 +34,10 @@ def _formats(parts: Parts) -> dict[str, str]:
 
 
 def _activations(parts: Parts) -> str:
-    """What int8 and int4 matrices multiply with."""
+    """What int8 and int4 matrices multiply with; where there are none, the others."""
     is_any_packed = any(row.format in ("int8", "int4") for row in parts.plan.rows)
-    return parts.engine.activations if is_any_packed else "f32"
+    stored = "bf16" if parts.arithmetic == "fast" else "f32"
+    return parts.engine.activations if is_any_packed else stored
 
 
 def model_info(parts: Parts) -> ModelInfo:
@@ -52,6 +53,7 @@ def model_info(parts: Parts) -> ModelInfo:
         activations=_activations(parts),
         kv=parts.kv,
         tier=parts.engine.tier,
+        arithmetic=parts.arithmetic,
         threads=parts.engine.threads,
         device="cpu",
         device_reason="this build has no other",

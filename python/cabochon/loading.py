@@ -77,7 +77,10 @@ def load(
         adapter, drafter: to come.
         revision: branch, tag or commit of a hub id.
         memory_limit: bytes, or text such as "6GiB"; None: what is free.
-        arithmetic: "exact"; "fast" is to come.
+        arithmetic: "exact", or "fast": bf16 matrices meet activations rounded to bf16, by an
+            instruction of its own (docs/numerics.md), on CPUs that have it. Other bits than
+            "exact", but still the same for any batch, chunks and threads. Routers, integer and
+            float32 matrices are computed as ever.
         allow_custom_template: a chat template of unknown hash runs in a sandbox (docs/chat.md).
             Otherwise such a checkpoint is refused.
         progress: a bar on a terminal or in a notebook, False: none, or a callable that gets
@@ -145,6 +148,7 @@ def _build(
                 packed_table=table,
                 progress=bar.update,
                 lattices=planned.lattices,
+                is_fast=options.arithmetic == "fast",
             )
 
     engine = _from_cache(cache, make_engine)
@@ -174,6 +178,7 @@ def _build(
             defaults=_sampling_defaults(files),
             context=planned.context,
             kv=options.kv,
+            arithmetic=options.arithmetic,
             numerics=_core.numerics,
             plan=replace(planned.plan, measured=engine.memory()),
             engine=engine,

@@ -70,6 +70,7 @@ class Parts:
     defaults: SamplingDefaults
     context: int
     kv: str
+    arithmetic: str
     numerics: int  # rises when any output may change for equal input
     plan: Plan
     engine: _core.Engine

@@ -336,6 +336,7 @@ class LoadOptions:
     per_layer_table: str  # where it stands: "disk" or "memory"
     exact_classes: frozenset[str]  # those that keep the codes a checkpoint was trained for
     kv: str  # "f32", "bf16" or "int8"
+    arithmetic: str  # "exact" or "fast"
     context: int
     max_sequences: int
     threads: int | None
@@ -371,8 +372,6 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
         raise Unsupported("load: per_layer_embeddings='device' is to come; 'memory' is there")
     if tables == "auto":
         tables = "memory" if "per_layer_table" in formats else "disk"
-    if one_of("arithmetic", given["arithmetic"], ("exact", "fast")) == "fast":
-        raise Unsupported("load: arithmetic='fast' is to come; 'exact' is there")
     for name in ("adapter", "drafter"):
         if given[name] is not None:
             raise Unsupported(f"load: {name} is to come")
@@ -387,6 +386,7 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
         per_layer_table=tables,
         exact_classes=policy.exact_classes(given["weights"]),
         kv="bf16" if kv == "auto" else kv,
+        arithmetic=one_of("arithmetic", given["arithmetic"], ("exact", "fast")),
         context=context
         if isinstance(context, DefaultContext)
         else integer("context", context, 1, 2**31 - 1),

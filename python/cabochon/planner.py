@@ -152,6 +152,7 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
             threads=threads,
             per_layer_table=options.per_layer_table,
             lattices=lattices(options.exact_classes),
+            is_fast=options.arithmetic == "fast",
         )
 
     def planned(options: LoadOptions) -> Plan:

@@ -286,9 +286,10 @@ class ModelInfo(Record):
     modalities: tuple[str, ...]
     template: str | None  # name and hash, None: a base model
     formats: Mapping[str, str]  # tensor class: format
-    activations: str  # what int8 and int4 matrices multiply with, "f32" where there are none
+    activations: str  # what int8 and int4 matrices multiply with; without them "f32" or "bf16"
     kv: str
     tier: str
+    arithmetic: str  # "exact", "fast": bf16 matrices meet activations rounded to bf16
     threads: int
     device: str
     device_reason: str
@@ -326,6 +327,7 @@ class ModelInfo(Record):
         yield "formats", ", ".join(f"{name} {kind}" for name, kind in self.formats.items())
         yield "activations", self.activations
         yield "KV cache", f"{self.kv}, {self.context} tokens a sequence"
+        yield "arithmetic", self.arithmetic
         yield "device", f"{self.device} ({self.device_reason}), {self.tier}, {self.threads} threads"
         yield (
             "memory",

@@ -30,6 +30,10 @@ for weights in ("auto", "int8", "int4"):
         drawn = model.generate(ids, max_tokens=4, seed=3, ignore_stops=True, logprobs=True)
         bits = model.logits(ids).tobytes() + drawn.token_ids.tobytes() + drawn.logprobs.tobytes()
         found[weights] = [model.info().tier, hashlib.sha256(bits).hexdigest()]
+try:
+    cabochon.load(sys.argv[1], arithmetic="fast")
+except cabochon.errors.Unsupported as error:
+    found["fast"] = f"Unsupported: {error}"
 print(json.dumps(found))
 """
 
@@ -63,5 +67,7 @@ def test_an_older_cpu_runs_the_best_tier_it_can_and_gets_the_same_bits(
     there = compute(folder, str(QEMU), "-cpu", cpu)
 
     assert there["tiers"] == tiers
+    assert there["fast"].startswith("Unsupported: load: arithmetic='fast': this CPU or system has")
+    assert "avx512bf16" in there["fast"]
     for weights in ("auto", "int8", "int4"):
         assert there[weights] == [tiers[-1], here[weights][1]]

@@ -176,7 +176,7 @@ def test_an_unknown_keyword_is_answered_with_the_right_one(word: str, advice: st
     ("name", "value"),
     [
         ("weights", {"vision": "int8"}), ("device", "cuda"),
-        ("device", "cuda:1"), ("per_layer_embeddings", "device"), ("arithmetic", "fast"),
+        ("device", "cuda:1"), ("per_layer_embeddings", "device"),
         ("adapter", "folder"), ("drafter", "auto"),
     ],
 )  # fmt: skip

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cabochon._core import testing, usable_tiers
+from cabochon._core import has_fast_arithmetic, testing, usable_tiers
+from cabochon.errors import Unsupported
 
 ROOT = Path(__file__).parents[4]
 
@@ -49,7 +51,7 @@ def test_the_features_asked_of_the_cpu_are_the_flags_of_the_compiler():
         assert all(name == asked for name, asked in named)
         features[tier.group(1)] = [name for name, _ in named]
 
-    assert set(features) == {"avx2", "avx512"}
+    assert set(features) == {"avx2", "avx512", "avx512bf16"}
     assert {tier: flags[tier] for tier in features} == features
 
 
@@ -84,3 +86,28 @@ def test_a_forced_tier_that_this_machine_lacks_is_an_error():
     assert result.returncode != 0
     assert "cabochon.errors.Unsupported: CABOCHON_CPU_TIER" in result.stderr
     assert "usable here: scalar" in result.stderr
+
+
+def test_the_fast_arithmetic_is_no_tier():
+    result = run_an_op("avx512bf16")
+
+    assert "avx512bf16" not in usable_tiers()
+    assert result.returncode != 0
+    assert "InvalidArgument: CABOCHON_CPU_TIER: 'avx512bf16' gives other bits" in result.stderr
+    assert "load with arithmetic='fast'" in result.stderr
+
+
+@pytest.mark.parametrize("tier", usable_tiers())
+def test_no_tier_has_the_fast_kernel(tier):
+    empty = np.zeros((0, 0), np.uint16)
+
+    with pytest.raises(RuntimeError, match="no such kernel"):
+        testing.matmul_bf16_pairs(tier, empty, empty)
+
+
+@pytest.mark.skipif(has_fast_arithmetic(), reason="this CPU has vdpbf16ps")
+def test_a_cpu_without_the_fast_kernel_says_what_it_lacks():
+    empty = np.zeros((0, 0), np.uint16)
+
+    with pytest.raises(Unsupported, match=r"no .*avx512bf16, which tier 'avx512bf16' needs"):
+        testing.matmul_bf16_pairs("avx512bf16", empty, empty)

@@ -164,20 +164,25 @@ def test_logits_are_the_same_bits_for_every_chunking_batch_thread_count_and_page
         np.testing.assert_array_equal(bits(np.concatenate(parts)), bits(alone[0]))
 
 
-@pytest.mark.parametrize("formats", [{}, {"head": "int8"}], ids=["stored", "int8"])
-@pytest.mark.parametrize("vocab", [255, 4097, 9001])  # blocks of 256 ids, chunks of 4,096
-def test_what_is_reported_of_a_row_is_what_its_logits_say(tmp_path, vocab, formats):
-    config = tiny.gemma3_text(
+def one_layer(vocab):
+    """Configuration of a model that is small but for its vocabulary."""
+    return tiny.gemma3_text(
         layers=1, pattern=1, query_pre_attn_scalar=16, vocab_size=vocab, hidden_size=64,
         intermediate_size=64, sliding_window=16, num_attention_heads=1, num_key_value_heads=1,
         head_dim=16,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("formats", [{}, {"head": "int8"}], ids=["stored", "int8"])
+@pytest.mark.parametrize("vocab", [255, 4097, 9001])  # blocks of 256 ids, chunks of 4,096
+def test_what_is_reported_of_a_row_is_what_its_logits_say(tmp_path, vocab, formats):
+    config = one_layer(vocab)
     tensors = tiny.make_tensors(config, 1, dtype="f32")
     embedding = tensors["model.embed_tokens.weight"]
     embedding[255::256] *= 3  # the last of a block is often the largest
     embedding[4095:4097] *= 3
     folder = tiny.write_files(tmp_path, config, tensors)
-    ids = prompt(2, 19, vocab)  # more rows than the head takes at once
+    ids = prompt(2, 53, vocab)  # more rows than the head takes at once
     benches = [Bench(folder, threads=threads, formats=formats) for threads in (1, 2, 3)]
 
     steps = [bench.step([(0, ids, 0)], top=3) for bench in benches]
@@ -464,6 +469,33 @@ def test_a_format_is_refused_for_what_is_never_rounded(folder, name):
         Bench(folder, formats=INT8 | {name: "int8"})
 
 
+def padded(entries, entry_bytes):
+    return -(-entries * entry_bytes // 64) * 64
+
+
+def sampler_bytes(vocab):
+    """Two lists of (logit, id) to sort, logits before they were changed, a mark an id, a number a
+    block of 256 ids."""
+    ids = 2 * padded(vocab, 8) + padded(vocab, 4) + padded(vocab, 1)
+    return ids + padded(-(-vocab // 256), 4)
+
+
+def test_logits_are_planned_only_where_they_need_more_than_the_layers(tmp_path):
+    def logits_bytes(vocab):  # 48 rows, the largest of each 256 ids, a sum for each 4,096
+        return sum(padded(48 * -(-vocab // ids), 4) for ids in (1, 256, 4096))
+
+    besides = {}
+    for vocab in (99, 255, 9001, 20011):
+        (folder := tmp_path / str(vocab)).mkdir()
+        config = one_layer(vocab)
+        bench = Bench(tiny.write_files(folder, config, tiny.make_tensors(config, 1)))
+        assert bench.engine.memory()["scratch"] == bench.memory.scratch_bytes
+        besides[vocab] = bench.memory.scratch_bytes - sampler_bytes(vocab)
+
+    assert besides[99] == besides[255]
+    assert besides[20011] - besides[9001] == logits_bytes(20011) - logits_bytes(9001)
+
+
 @pytest.mark.parametrize("threads", [2, 3, 16, 17])
 def test_planned_bytes_count_what_a_full_draw_takes_on_each_thread_that_draws(
     tiny_checkpoint, threads
@@ -471,15 +503,9 @@ def test_planned_bytes_count_what_a_full_draw_takes_on_each_thread_that_draws(
     folder = tiny_checkpoint("moe")
     one, many = Bench(folder, sequences=1), Bench(folder, sequences=1, threads=threads)
 
-    def padded(entries, entry_bytes):
-        return -(-entries * entry_bytes // 64) * 64
-
-    # Two lists of (logit, id) to sort, logits before they were changed, a mark an id, a number a
-    # block of 256; at most 16 threads draw. Every one has 64 columns of gate and of up for each of
-    # 128 tokens besides.
-    ids = 2 * padded(one.vocab, 8) + padded(one.vocab, 4) + padded(one.vocab, 1)
-    sampler = ids + padded(-(-one.vocab // 256), 4)
-    more = (min(threads, 16) - 1) * sampler + (threads - 1) * 128 * 2 * 64 * 4
+    # 16 threads draw at most. Every one has 64 columns of gate and of up for each of 128 tokens.
+    draws = (min(threads, 16) - 1) * sampler_bytes(one.vocab)
+    more = draws + (threads - 1) * 128 * 2 * 64 * 4
     assert many.memory.scratch_bytes - one.memory.scratch_bytes == more
     for bench in (one, many):
         assert bench.engine.memory()["scratch"] == bench.memory.scratch_bytes
