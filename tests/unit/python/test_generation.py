@@ -130,6 +130,12 @@ def test_an_answer_begins_in_the_thought_that_its_prompt_left_open() -> None:
     assert (result.finish_reason, result.thinking_closed_by) == ("stop", "model")
 
 
+def test_an_end_of_a_thought_that_was_none_closes_nothing() -> None:
+    result, _ = generated("a<channel|>b<turn|>")
+
+    assert (result.text, result.thinking, result.thinking_closed_by) == ("ab", None, None)
+
+
 def test_a_stop_string_is_looked_for_in_the_answer_alone() -> None:
     drawn = f"<|channel>thought\nnot END yet\n<channel|>{CALL.replace('b', 'END')}go EN"
 
