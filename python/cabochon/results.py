@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import display
-from .chat.parser import UNREADABLE
+from .chat.calls import UNREADABLE
 from .types import Floats, Ints, Manifest, MediaUse, Record, Timings, ToolCall, Usage
 
 _OPENAI_REASONS = ("stop", "length", "tool_calls")

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from answers import Answer, call_pieces, random_answer, tokenizer
-from cabochon.chat.parser import AnswerParser, Piece, read_call
+from cabochon.chat.calls import read_call
+from cabochon.chat.parser import AnswerParser, Piece
 from cabochon.chat.render import render
 from cabochon.chat.template import LARGE, native_template
 from cabochon.tokenizer import CONTROL_NAMES, Tokenizer

@@ -79,7 +79,7 @@ def test_a_thought_an_answer_and_a_call_are_three_kinds_of_events() -> None:
     assert (result.finish_reason, result.stop_reason) == ("tool_calls", stop)
     assert (result.cut_in, result.thinking_closed_by) == (None, "model")
     given_ids = [token_id for event in events for token_id in event.token_ids]
-    assert given_ids == result.token_ids.tolist()[: len(given_ids)]
+    assert given_ids == result.token_ids.tolist()[:-1]  # all but the stop
     assert result.raw_text.endswith("<tool_call|><|tool_response>")
 
 
@@ -128,6 +128,12 @@ def test_an_answer_begins_in_the_thought_that_its_prompt_left_open() -> None:
 
     assert (result.thinking, result.text) == ("it is 15", "15 degrees.")
     assert (result.finish_reason, result.thinking_closed_by) == ("stop", "model")
+
+
+def test_an_end_of_a_thought_that_was_none_closes_nothing() -> None:
+    result, _ = generated("a<channel|>b<turn|>")
+
+    assert (result.text, result.thinking, result.thinking_closed_by) == ("ab", None, None)
 
 
 def test_a_stop_string_is_looked_for_in_the_answer_alone() -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from answers import QUOTE, SHARED, Answer, call_pieces, published_tokenizer, tokenizer
-from cabochon.chat.parser import AnswerParser, Outline, Piece, is_end, read_call, starting_state
+from cabochon.chat.calls import QUOTE as MARK
+from cabochon.chat.calls import read_call
+from cabochon.chat.parser import AnswerParser, Outline, Piece, is_end, starting_state
 from cabochon.tokenizer import GEMMA3_CONTROL, GEMMA4_CONTROL, Tokenizer
 
 THREADS = Path(__file__).parents[2] / "data" / "threads"
@@ -124,8 +126,6 @@ def test_what_the_published_templates_print_is_read_back() -> None:
 
 
 # --- calls ---------------------------------------------------------------------------------------
-
-MARK = "\ud800"
 
 
 def arguments(text: str, *, is_whole: bool = True) -> Any:

@@ -110,6 +110,16 @@ def test_to_openai_has_its_fields_where_clients_look() -> None:
     json.dumps(found)
 
 
+@pytest.mark.parametrize(
+    ("reason", "openai"),
+    [("stop", "stop"), ("length", "length"), ("cancelled", None), ("error", None)],
+)
+def test_to_openai_says_how_it_ended_in_words_that_openai_has(
+    reason: str, openai: str | None
+) -> None:
+    assert result(finish_reason=reason).to_openai()["choices"][0]["finish_reason"] == openai
+
+
 def test_to_message_can_be_appended_to_a_conversation() -> None:
     assert result().to_message() == {"role": "assistant", "content": "Blue."}
 
