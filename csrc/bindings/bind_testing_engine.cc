@@ -177,18 +177,19 @@ void bind_testing_engine(py::module_& module) {
   module.def(
       "draw",
       [](const Array<float>& logits, const SamplingArgs& args, const Array<int32_t>& history,
-         int64_t position) {
+         int64_t position, const std::optional<Array<uint32_t>>& mask) {
         Row row(logits);
         Sampler sampler;
         sampler.prepare(row.values.size(), 1, &args, view(history).size());
-        const int32_t token = sampler.draw(row.logits(), args, view(history), position);
+        const int32_t token = sampler.draw(row.logits(), args, view(history),
+                                           mask.has_value() ? view(*mask) : Mask{}, position);
         if (std::memcmp(row.values.data(), logits.data(), row.values.size() * sizeof(float)) != 0) {
           throw std::runtime_error("testing: draw left the logits changed");
         }
         return token;
       },
       py::arg("logits").noconvert(), py::arg("sampling"), py::arg("history").noconvert(),
-      py::arg("position"));
+      py::arg("position"), py::arg("mask") = py::none());
   module.def(
       "largest",
       [](const Array<float>& logits, size_t k) {

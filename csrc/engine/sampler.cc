@@ -17,6 +17,34 @@ namespace {
 constexpr float kBanned = -std::numeric_limits<float>::infinity();
 constexpr size_t kHeapLimit = 256;  // above it, sorting everything costs less
 
+constexpr size_t kWordBits = 32, kBlockWords = size_t{kLogitBlock} / kWordBits;
+static_assert(kLogitBlock % kWordBits == 0);
+
+Mask words_of(Mask mask, size_t block) {
+  const size_t begin = block * kBlockWords;
+  return mask.subspan(begin, std::min(kBlockWords, mask.size() - begin));
+}
+
+// call(id) for each id of one block that the mask has, ascending.
+template <typename Call>
+void for_each_allowed(size_t vocab, Mask mask, size_t block, Call&& call) {
+  const size_t begin = block * size_t{kLogitBlock};
+  const size_t end = std::min(begin + size_t{kLogitBlock}, vocab);
+  if (mask.empty()) {
+    for (size_t id = begin; id < end; ++id) call(id);
+    return;
+  }
+  size_t first = begin;
+  for (uint32_t word : words_of(mask, block)) {
+    for (; word != 0; word &= word - 1) {
+      const size_t id = first + static_cast<size_t>(std::countr_zero(word));
+      if (id >= end) return;
+      call(id);
+    }
+    first += kWordBits;
+  }
+}
+
 }  // namespace
 
 void Sampler::prepare(size_t vocab, size_t k, const SamplingArgs* args, size_t history) {
@@ -33,47 +61,59 @@ void Sampler::prepare(size_t vocab, size_t k, const SamplingArgs* args, size_t h
   changes_.reserve(args->banned.size() + args->bias_ids.size() + (is_penalized ? history : 0));
 }
 
-std::span<const Candidate> Sampler::largest(const Logits& logits, size_t k) {
+std::span<const Candidate> Sampler::largest(const Logits& logits, size_t k, Mask mask) {
   k = std::min(k, logits.values.size());
   candidates_.clear();
   if (k == 0) return {};
   if (k > kHeapLimit) {
-    sort_all(logits.values);
-    return std::span<const Candidate>(candidates_).first(k);
+    sort_all(logits.values, mask);
+    return std::span<const Candidate>(candidates_).first(std::min(k, candidates_.size()));
   }
-  // The first k are in the k blocks whose largest come first: each of those has an entry that
-  // comes before all entries of any other block.
-  const auto comes_first = [&](int32_t a, int32_t b) {
-    const float x = logits.largest[static_cast<size_t>(a)];
-    const float y = logits.largest[static_cast<size_t>(b)];
-    return x != y ? x > y : a < b;
+  list_blocks(logits, mask);
+  const auto first_of = [&](int32_t block) {
+    return Candidate{logits.largest[static_cast<size_t>(block)],
+                     block * static_cast<int32_t>(kLogitBlock)};
   };
-  blocks_.resize(logits.largest.size());
-  std::iota(blocks_.begin(), blocks_.end(), 0);
-  const auto end = blocks_.begin() + static_cast<int64_t>(std::min(k, blocks_.size()));
-  std::partial_sort(blocks_.begin(), end, blocks_.end(), comes_first);
-  for (auto block = blocks_.begin(); block != end; ++block) {
-    const auto begin = static_cast<size_t>(*block * kLogitBlock);
-    const size_t count = std::min(size_t{kLogitBlock}, logits.values.size() - begin);
-    for (size_t id = begin; id < begin + count; ++id) {
+  const auto comes_later = [&](int32_t a, int32_t b) { return precedes(first_of(b), first_of(a)); };
+  std::make_heap(blocks_.begin(), blocks_.end(), comes_later);
+  while (!blocks_.empty()) {
+    // No entry of this block, or of one after it, comes before what its largest would be at its
+    // first id.
+    const int32_t block = blocks_.front();
+    if (candidates_.size() == k && !precedes(first_of(block), candidates_.front())) break;
+    std::pop_heap(blocks_.begin(), blocks_.end(), comes_later);
+    blocks_.pop_back();
+    for_each_allowed(logits.values.size(), mask, static_cast<size_t>(block), [&](size_t id) {
       // A heap whose front is the last of the k.
       const Candidate next{logits.values[id], static_cast<int32_t>(id)};
       if (candidates_.size() == k) {
-        if (!precedes(next, candidates_.front())) continue;
+        if (!precedes(next, candidates_.front())) return;
         std::pop_heap(candidates_.begin(), candidates_.end(), precedes);
         candidates_.pop_back();
       }
       candidates_.push_back(next);
       std::push_heap(candidates_.begin(), candidates_.end(), precedes);
-    }
+    });
   }
   std::sort_heap(candidates_.begin(), candidates_.end(), precedes);
   return candidates_;
 }
 
+// Those that have an id which the mask has. Their largest may be one that it has not: it bounds
+// the others all the same.
+void Sampler::list_blocks(const Logits& logits, Mask mask) {
+  blocks_.resize(logits.largest.size());
+  std::iota(blocks_.begin(), blocks_.end(), 0);
+  if (mask.empty()) return;
+  std::erase_if(blocks_, [&](int32_t block) {
+    const auto words = words_of(mask, static_cast<size_t>(block));
+    return std::all_of(words.begin(), words.end(), [](uint32_t word) { return word == 0; });
+  });
+}
+
 // Digit by digit, from the last: each pass keeps the order of equal digits, so equal logits stay
 // in the order of their ids.
-void Sampler::sort_all(std::span<const float> values) {
+void Sampler::sort_all(std::span<const float> values, Mask mask) {
   constexpr int kBits = 11, kPasses = 3;
   constexpr size_t kDigits = size_t{1} << kBits;
   // A whole number that is smaller where the logit is larger; + 0 makes -0 and +0 equal.
@@ -82,10 +122,12 @@ void Sampler::sort_all(std::span<const float> values) {
     return (bits >> 31) != 0 ? bits : ~bits & 0x7fffffffu;
   };
   candidates_.clear();
-  for (size_t id = 0; id < values.size(); ++id) {
-    candidates_.push_back({values[id], static_cast<int32_t>(id)});
+  for (size_t block = 0; block * size_t{kLogitBlock} < values.size(); ++block) {
+    for_each_allowed(values.size(), mask, block, [&](size_t id) {
+      candidates_.push_back({values[id], static_cast<int32_t>(id)});
+    });
   }
-  sorted_.resize(values.size());
+  sorted_.resize(candidates_.size());
   for (int pass = 0; pass < kPasses; ++pass) {
     const auto digit = [&](const Candidate& c) {
       return size_t{key(c.logit) >> (kBits * pass)} & (kDigits - 1);
@@ -130,22 +172,22 @@ void Sampler::change(const Logits& logits, const SamplingArgs& args,
 }
 
 int32_t Sampler::draw(const Logits& logits, const SamplingArgs& args,
-                      std::span<const int32_t> history, int64_t position) {
+                      std::span<const int32_t> history, Mask mask, int64_t position) {
   change(logits, args, history);
-  const int32_t token = pick(logits, args, position);
+  const int32_t token = pick(logits, args, mask, position);
   for (auto c = changes_.rbegin(); c != changes_.rend(); ++c) {
     logits.values[static_cast<size_t>(c->id)] = c->logit;
   }
   return token;
 }
 
-int32_t Sampler::pick(const Logits& logits, const SamplingArgs& args, int64_t position) {
+int32_t Sampler::pick(const Logits& logits, const SamplingArgs& args, Mask mask, int64_t position) {
   if (args.temperature == 0.0f) {
-    const auto best = largest(logits, 1);
-    return best[0].logit == kBanned ? -1 : best[0].id;
+    const auto best = largest(logits, 1, mask);
+    return best.empty() || best[0].logit == kBanned ? -1 : best[0].id;
   }
   const size_t k = args.top_k == 0 ? logits.values.size() : static_cast<size_t>(args.top_k);
-  std::span<const Candidate> kept = largest(logits, k);
+  std::span<const Candidate> kept = largest(logits, k, mask);
   while (!kept.empty() && kept.back().logit == kBanned) kept = kept.first(kept.size() - 1);
   if (kept.empty()) return -1;
 

@@ -91,6 +91,9 @@ class Sequence:
         self.want, self.top, self.sampling = want, top, sampling
         self.engine_sampling: object = None  # `sampling` as the engine takes it, made by the loop
         self._rows = rows
+        # Ids that the next draw may give, bit id % 32 of word id // 32 (None: all): set by the
+        # consumer, before the first draw and in each `take`.
+        self.mask: npt.NDArray[np.uint32] | None = None
         self.global_pages = self.sliding_pages = _NO_PAGES
         self.is_finished = False
         self.is_cancelled = False
@@ -107,7 +110,7 @@ class Sequence:
 
     def release(self) -> None:
         """It is over: its pages belong to somebody else now."""
-        self.consumer = None
+        self.consumer = self.mask = None
         self.global_pages = self.sliding_pages = _NO_PAGES
         self.tokens = self.tokens[: self.count].copy()
 
