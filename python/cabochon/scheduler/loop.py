@@ -243,10 +243,10 @@ def _unreadable(sequence: Sequence, rows: int) -> DeviceError:
 
 def _nothing_to_draw(sequence: Sequence, position: int) -> InvalidArgument:
     if sequence.mask is not None:
+        allowed = int(np.unpackbits(sequence.mask.view(np.uint8)).sum())
         return ConstraintError(
-            f"position {position}: of the tokens that the constraint allows here "
-            f"({int(np.unpackbits(sequence.mask.view(np.uint8)).sum())}) each is banned, expected one that may "
-            "be drawn: look at logit_bias, and at what the constraint requires here"
+            f"position {position}: the constraint allows {allowed} tokens and each of them is "
+            "banned, expected one that may be drawn: look at logit_bias and suppress_tokens"
         )
     return InvalidArgument(
         f"position {position}: every token is banned, expected one that may be drawn: look at "
