@@ -38,7 +38,7 @@ CORE_IMPORTERS = {"loading", "packed_cache", "planner", "ops", "scheduler/loop"}
 IMPORTERS = {
     "tqdm": {"display"},
     "tokenizers": {"tokenizer"},
-    "jinja2": {"chat/template"},
+    "jinja2": {"chat/sandbox"},
     "llguidance": {"chat/constraints"},
     "huggingface_hub": {"hub"},
     "jsonschema_rs": {"chat/schemas"},

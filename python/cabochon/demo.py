@@ -1,8 +1,8 @@
 """Writes a small random checkpoint in the shape of Gemma 4, from NumPy alone.
 
 It has what sets the family apart: per-layer embeddings, layers that read the KV of earlier ones,
-wide MLPs there, experts beside the dense MLP, two kinds of attention, a chat template. Its weights
-are random, so what it says means nothing.
+wide MLPs there, experts beside the dense MLP, two kinds of attention. It stops at the end of a
+turn, so it is a chat model. Its weights are random, so what it says means nothing.
 """
 
 from __future__ import annotations
@@ -30,27 +30,9 @@ LAYERS, SHARED, PER_LAYER = 8, 3, 32
 EXPERTS, EXPERTS_PER_TOKEN, EXPERT_FFN = 8, 2, 64
 LAYER_TYPES = (["sliding_attention"] * 3 + ["full_attention"]) * 2
 
-CHAT_TEMPLATE = """\
-{{- bos_token -}}
-{%- for message in messages -%}
-    {{- '<|turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\\n' -}}
-    {%- if message['content'] is string -%}
-        {{- message['content'] | trim -}}
-    {%- else -%}
-        {%- for part in message['content'] -%}
-            {{- part['text'] | trim -}}
-        {%- endfor -%}
-    {%- endif -%}
-    {{- '<turn|>\\n' -}}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{- '<|turn>model\\n' -}}
-{%- endif -%}
-"""
-
 
 def write_demo(folder: str | os.PathLike[str], *, seed: int = 0) -> None:
-    """Writes the checkpoint: config, weights (bf16), tokenizer and chat template.
+    """Writes the checkpoint: config, weights (bf16) and tokenizer.
 
     Args:
         folder: made if it is not there; must be empty.
@@ -78,7 +60,6 @@ def write_demo(folder: str | os.PathLike[str], *, seed: int = 0) -> None:
     for name, document in documents.items():
         text = json.dumps(document, indent=2, ensure_ascii=False)
         (target / name).write_text(text + "\n", encoding="utf-8")
-    (target / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     _write_weights(target / "model.safetensors", tensor_shapes(len(pieces)), seed)
 
 

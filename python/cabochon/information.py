@@ -47,7 +47,7 @@ def model_info(parts: Parts) -> ModelInfo:
         family=config.family,
         parameters=sum(row.parameters for row in parts.plan.rows if row.name != "head"),
         modalities=("text",),
-        template=f"sandboxed, {template.sha256[:12]}" if template else None,
+        template=f"{template.name}, {template.sha256[:12]}" if template else None,
         formats=_formats(parts),
         activations=_activations(parts),
         kv=parts.kv,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import _core
-from .chat.template import ChatTemplate, load_template
+from .chat.template import EDGE, GEMMA3, LARGE, Template, load_template
 from .checkpoint import Shards, fingerprint, read_json, read_shards
 from .config import GenerationConfig, ModelConfig, read_config, read_generation_config
 from .display import Bar
@@ -77,7 +77,8 @@ def load(
         revision: branch, tag or commit of a hub id.
         memory_limit: bytes, or text such as "6GiB"; None: what is free.
         arithmetic: "exact"; "fast" is to come.
-        allow_custom_template: accepted; for now every template runs in the sandbox.
+        allow_custom_template: a chat template of unknown hash runs in a sandbox (docs/chat.md).
+            Otherwise such a checkpoint is refused.
         progress: a bar on a terminal or in a notebook, False: none, or a callable that gets
             `types.Progress`.
 
@@ -88,6 +89,7 @@ def load(
     Raises:
         CheckpointError: a file is damaged, missing or contradicts another. What is damaged inside
             a published vocabulary is found, with the same error, by what first needs it.
+        TemplateError: its chat template is no published one, and not allowed; or is damaged.
         OutOfMemory: not even one full-length sequence fits; raised before weights are read.
         Unsupported: right, but not for this build.
         InvalidArgument: an option is out of range or unknown.
@@ -100,7 +102,7 @@ def load(
     refuse_unknown("load", unknown, [*given, "progress"])
     options = check_load(given)
     folder = find(path_or_id, revision=options.revision, progress=progress)
-    return _build(os.fspath(path_or_id), _read_files(folder), options, progress)
+    return _build(os.fspath(path_or_id), _read_files(folder, options), options, progress)
 
 
 def _build(
@@ -199,22 +201,49 @@ class _Files:
     shards: Shards
     fingerprint: str
     tokenizer: Tokenizer | None
-    template: ChatTemplate | None
+    template: Template | None
 
 
-def _read_files(folder: Path) -> _Files:
+def _read_files(folder: Path, options: LoadOptions) -> _Files:
     config = read_config(read_json(folder / "config.json"))
-    generation = folder / "generation_config.json"
+    generation_file = folder / "generation_config.json"
+    generation = read_generation_config(
+        read_json(generation_file) if generation_file.exists() else {}
+    )
     shards = read_shards(folder)
     has_tokenizer = (folder / "tokenizer.json").exists()
+    tokenizer = Tokenizer.from_folder(folder) if has_tokenizer else None
+    template = None
+    if tokenizer is not None:
+        ends = {tokenizer.control_ids.get(name) for name in ("<turn|>", "<end_of_turn>")}
+        template = load_template(
+            folder,
+            variant=_template_variant(config),
+            is_chat=not ends.isdisjoint(_eos_ids(config, generation)),
+            allow_custom=options.allow_custom_template,
+        )
     return _Files(
         config=config,
-        generation=read_generation_config(read_json(generation) if generation.exists() else {}),
+        generation=generation,
         shards=shards,
         fingerprint=fingerprint(folder, shards),
-        tokenizer=Tokenizer.from_folder(folder) if has_tokenizer else None,
-        template=load_template(folder) if has_tokenizer else None,
+        tokenizer=tokenizer,
+        template=template,
     )
+
+
+def _template_variant(config: ModelConfig) -> str:
+    """Which published template is this model's: of Gemma 4, E2B and E4B are those that read a
+    per-layer table."""
+    if config.family == "gemma3":
+        return GEMMA3
+    return EDGE if config.plan.per_layer_vocab else LARGE
+
+
+def _eos_ids(config: ModelConfig, generation: GenerationConfig) -> tuple[int, ...]:
+    """generation_config's, else config.json's."""
+    ids = generation.eos_token_ids
+    return config.eos_token_ids if ids is None else ids
 
 
 def _threads(asked: int | None) -> int:
@@ -234,9 +263,8 @@ def _bos_id(files: _Files) -> int | None:
 
 
 def _stop_ids(files: _Files) -> tuple[int, ...]:
-    """generation_config's, else config.json's; chat checkpoints add their turn ends by name."""
-    ids = files.generation.eos_token_ids
-    stops = set(files.config.eos_token_ids if ids is None else ids)
+    """Those of the files; chat checkpoints add their turn ends by name."""
+    stops = set(_eos_ids(files.config, files.generation))
     if files.template is not None and files.tokenizer is not None:
         control = files.tokenizer.control_ids
         stops |= {control[name] for name in _CHAT_STOPS if name in control}

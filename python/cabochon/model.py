@@ -15,7 +15,7 @@ from . import information
 from .chat.constraints import Compiler
 from .chat.parser import AnswerParser
 from .chat.steering import Steering
-from .chat.template import ChatTemplate
+from .chat.template import Template
 from .chat.tools import check_calls, read_tools
 from .config import ModelConfig
 from .display import Bar
@@ -64,7 +64,7 @@ class Parts:
     fingerprint: str
     config: ModelConfig
     tokenizer: Tokenizer | None
-    template: ChatTemplate | None
+    template: Template | None
     bos_id: int | None
     stop_ids: tuple[int, ...]
     banned: tuple[int, ...]
@@ -491,10 +491,24 @@ class Model:
     ) -> Prompt:
         """What `generate` would send for these messages.
 
+        Args:
+            messages: as for `generate`, in any order. A media part that has a type and no source
+                is printed as its placeholder.
+            tools: as for `generate`.
+            thinking: ask for thoughts.
+            preserve_thinking: keep thoughts of earlier turns that called tools.
+            add_generation_prompt: open the model's turn at the end.
+            continue_final: leave the last message, which is the assistant's, open.
+            image_tokens: without effect until images come.
+
+        Returns:
+            The text that the published template gives, byte for byte, and its token ids.
+
         Raises:
             TemplateError: a base model, or messages that cannot be rendered.
-            InvalidArgument: a tool that cannot be declared.
-            Unsupported: media parts, which are to come, or a model that calls no tools.
+            InvalidArgument: a message or tool that is none; the text names it.
+            Unsupported: media parts with a source, which are to come; thinking or tools of a model
+                that has none.
         """
         self._enter()
         one_of("image_tokens", image_tokens, IMAGE_TOKENS)
@@ -506,6 +520,7 @@ class Model:
             add_generation_prompt=flag("add_generation_prompt", add_generation_prompt),
             continue_final=flag("continue_final", continue_final),
             any_order=True,
+            placeholders=True,
         )
         return Prompt(
             text=rendered.text,

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .chat.render import RenderedPrompt, render
-from .chat.template import ChatTemplate
+from .chat.render import PLACEHOLDERS, RenderedPrompt, render
+from .chat.template import Template
 from .errors import ContextOverflow, InvalidArgument, TemplateError, Unsupported
 from .tokenizer import Tokenizer
 from .types import Ints, Prompt
@@ -110,7 +110,7 @@ class PromptReader:
         self,
         *,
         tokenizer: Tokenizer | None,
-        template: ChatTemplate | None,
+        template: Template | None,
         bos_id: int | None,
         vocab_size: int,
         context: int,
@@ -138,18 +138,20 @@ class PromptReader:
                 plain text, which declares nothing.
             ContextOverflow: no room is left for one token of output.
             TemplateError: messages that cannot be rendered.
-            Unsupported: `thinking` of a model that has no thought channel.
+            Unsupported: media; thinking or tools of a model that has none.
         """
-        if thinking:
-            self._check_thinks()
+        if (thinking or tools) and self.template is None:
+            raise Unsupported(
+                f"{'thinking' if thinking else 'tools'}: this checkpoint is a base model, expected "
+                "an instruction-tuned one"
+            )
+        rendering = {"tools": tools, "thinking": thinking, "allow_control": allow_control}
         if is_messages(prompt):
             prepared = self._from_messages(
                 prompt,
-                tools=tools,
-                thinking=thinking,
                 preserve_thinking=preserve_thinking,
                 continue_final=continue_final,
-                allow_control=allow_control,
+                **rendering,
             )
         elif continue_final:
             raise InvalidArgument(
@@ -160,13 +162,11 @@ class PromptReader:
         elif isinstance(prompt, str) and prompt and self.template is not None and not raw:
             self._check_size(prompt)
             messages = [{"role": "user", "content": prompt}]
-            prepared = self._from_messages(
-                messages, tools=tools, thinking=thinking, allow_control=allow_control
-            )
+            prepared = self._from_messages(messages, **rendering)
         elif isinstance(prompt, str) and tools:
             raise InvalidArgument(
-                f"tools: found {len(tools)} for plain text, expected messages and a chat template, "
-                "which declares them",
+                f"tools: found {len(tools)} for plain text, expected messages: the chat template "
+                "declares them",
                 argument="tools",
             )
         else:
@@ -189,23 +189,16 @@ class PromptReader:
         self._check_length(prepared.token_ids.size, self.context, "")
         return prepared
 
-    def render(
-        self, messages: Any, *, tools: Sequence[Mapping[str, Any]] = (), **rendering: Any
-    ) -> RenderedPrompt:
-        """Messages through the checkpoint's template; `tools` are declarations."""
+    def render(self, messages: Any, **rendering: Any) -> RenderedPrompt:
+        """Messages through the checkpoint's template."""
         if self.template is None:
             raise TemplateError(
                 "messages: this checkpoint has no chat template (it is a base model), expected "
                 "text or token ids",
                 argument="prompt",
             )
-        tokenizer = self.need_tokenizer()
-        if tools and CALL not in tokenizer.control_ids:
-            raise Unsupported(
-                f"tools: found {len(tools)}, but this model calls none: its tokenizer has no {CALL}"
-            )
         return render(
-            messages, template=self.template, tokenizer=tokenizer, tools=tools, **rendering
+            messages, template=self.template, tokenizer=self.need_tokenizer(), **rendering
         )
 
     def need_tokenizer(self) -> Tokenizer:
@@ -234,11 +227,19 @@ class PromptReader:
 
     def _from_messages(self, messages: Any, **rendering: Any) -> Prepared:
         rendered = self.render(messages, **rendering)
+        self._refuse_media(rendered.token_ids)
         return Prepared(
             token_ids=self._known(rendered.token_ids),
             kind="messages",
             template_sha256=rendered.template_sha256,
         )
+
+    def _refuse_media(self, token_ids: Sequence[int] | Ints) -> None:
+        """A placeholder stands for an image or a sound, which nobody reads yet."""
+        control = self.tokenizer.control_ids if self.tokenizer else {}
+        for name in PLACEHOLDERS:
+            if name in control and control[name] in token_ids:
+                raise Unsupported(f"prompt has {name}: images, audio and video are to come")
 
     def _plain(self, prompt: Any, *, bos: bool | str, special: bool) -> Prepared:
         if isinstance(prompt, str):
@@ -250,6 +251,7 @@ class PromptReader:
         if isinstance(prompt, Prompt):
             sha256 = prompt.template[1] if prompt.template else None
             given: Any = prompt.token_ids
+            self._refuse_media(prompt.token_ids)
         elif isinstance(prompt, (list, tuple, np.ndarray)):
             given = prompt
         else:
@@ -265,14 +267,6 @@ class PromptReader:
             checked = np.concatenate([np.array([self._bos_id], np.int32), checked])
         kind = "prompt" if isinstance(prompt, Prompt) else "ids"
         return Prepared(token_ids=checked, kind=kind, template_sha256=sha256)
-
-    def _check_thinks(self) -> None:
-        control_ids = self.tokenizer.control_ids if self.tokenizer else {}
-        if self.template is None or "<|channel>" not in control_ids:
-            raise Unsupported(
-                "thinking is True, but this model has no thought channel: expected an "
-                "instruction-tuned Gemma 4"
-            )
 
     def _check_size(self, text: str) -> None:
         """Refuses text that cannot fit whatever it encodes to, before it is encoded."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import display
+from .chat.parser import UNREADABLE
 from .types import Floats, Ints, Manifest, MediaUse, Record, Timings, ToolCall, Usage
 
 _OPENAI_REASONS = ("stop", "length", "tool_calls")
@@ -112,9 +113,9 @@ class Result(_Answer):
         if self.tool_calls:
             message["content"] = self.text or None
         for call, written in zip(self.tool_calls, message.get("tool_calls", ()), strict=True):
-            is_read = call.error is None or len(call.arguments) > 0
             arguments = json.dumps(written["function"]["arguments"], ensure_ascii=False)
-            written["function"]["arguments"] = arguments if is_read else call.raw
+            is_unread = not call.arguments and (call.error or "").startswith(UNREADABLE)
+            written["function"]["arguments"] = call.raw if is_unread else arguments
         reason = self.finish_reason
         return {
             "object": "chat.completion",

@@ -1,7 +1,8 @@
-"""The demo checkpoint (random, with a tokenizer and a chat template), and a model of it."""
+"""The demo checkpoint (random, with a tokenizer, stops of a chat model), and a model of it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def base_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same without its chat template: a base model."""
+    """The same without an end of a turn among its stops: a base model."""
     folder = tmp_path_factory.mktemp("base") / "model"
     folder.mkdir()
     for path in demo_folder.iterdir():
-        if path.name != "chat_template.jinja":
+        if path.name != "generation_config.json":
             (folder / path.name).symlink_to(path)
+    config = json.loads((demo_folder / "generation_config.json").read_text())
+    config["eos_token_id"] = config["eos_token_id"][:1]
+    (folder / "generation_config.json").write_text(json.dumps(config))
     return folder
 
 

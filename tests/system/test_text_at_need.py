@@ -51,8 +51,11 @@ def write(folder: Path, document: Mapping[str, Any]) -> Path:
 
 @pytest.fixture
 def damaged(demo_folder: Path, tmp_path: Path) -> Path:
-    """The demo with a tokenizer that is as published up to its model, which is none."""
+    """The demo with a tokenizer that is as published up to its model, which is none, and stops."""
     folder = Path(shutil.copytree(demo_folder, tmp_path / "model"))
+    generation = json.loads((folder / "generation_config.json").read_text())
+    generation["eos_token_id"] = [1, 106, 50]
+    (folder / "generation_config.json").write_text(json.dumps(generation))
     return write(folder, published_head() | {"model": {"type": "Unigram"}})
 
 
@@ -84,7 +87,7 @@ def test_ids_need_no_vocabulary(model: Any, damaged: Path) -> None:
 
     np.testing.assert_array_equal(found.token_ids, expected.token_ids)
     np.testing.assert_array_equal(logits, model.logits(IDS))
-    assert found.usage.output_tokens == 5
+    assert (found.usage.output_tokens, found.finish_reason, found.cut_in) == (5, "length", "answer")
     assert {50, 106} <= set(stops)  # the control tokens are there
 
 
@@ -95,6 +98,9 @@ def test_ids_need_no_vocabulary(model: Any, damaged: Path) -> None:
         lambda model: model.generate(["hi", "you"], max_tokens=1, on_error="return")[1].error,
         lambda model: model.generate(IDS, max_tokens=1, stop="x"),
         lambda model: model.generate(IDS, max_tokens=1, ignore_stops=True).text,
+        lambda model: model.generate(IDS, max_tokens=1, ignore_stops=True).thinking,
+        lambda model: model.generate(IDS, max_tokens=1, ignore_stops=True).tool_calls,
+        lambda model: model.parse(IDS),
         lambda model: str(model.generate(IDS, max_tokens=1, ignore_stops=True)),
         lambda model: model.generate(IDS, max_tokens=1, ignore_stops=True).to_dict(),
         lambda model: list(model.stream(IDS, max_tokens=1)),
@@ -104,7 +110,20 @@ def test_ids_need_no_vocabulary(model: Any, damaged: Path) -> None:
         lambda model: model.logprobs("hi"),
     ],
     ids=[
-        *("text", "returned", "stop", "result", "str", "to_dict", "stream", "encode", "decode"),
+        *(
+            "text",
+            "returned",
+            "stop",
+            "result",
+            "thinking",
+            "calls",
+            "parse",
+            "str",
+            "to_dict",
+            "stream",
+            "encode",
+            "decode",
+        ),
         *("render", "logprobs"),
     ],
 )

@@ -14,8 +14,8 @@ def described(docstring: str | None, names: Collection[str]) -> tuple[str, dict[
 
     Read are Google's, NumPy's and Sphinx's sections, and the short form, where the entries follow
     "Args:" on its own line: "Weather of a city. Args: city: its name. unit: degrees." There a name
-    of `names` begins an entry at the start of a sentence or line. What other sections say (results,
-    errors, examples) is no part of the description.
+    of `names` begins an entry at the start of a sentence or line. The description is what stands
+    before the first section: what results, errors, examples and notes say is no part of it.
 
     Args:
         docstring: as written, indented; None and "" describe nothing.

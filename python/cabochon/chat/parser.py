@@ -20,8 +20,10 @@ from ..types import ToolCall
 
 MAX_DEPTH = 64  # of arguments, as for rendering
 MAX_DIGITS = 1_000  # of a whole number
+# Where a channel begins; any other name is a part of what stands in it.
+_NAME = re.compile(r"\Athought(?![A-Za-z0-9_])\n?")
+UNREADABLE = "call: found "  # what `ToolCall.error` begins with where it is no call at all
 
-_CHANNEL_NAME = "thought"
 _MARK = '<|"|>'
 # The mark as one character that no decoded text has: half of a surrogate pair.
 _QUOTE = "\ud800"
@@ -264,9 +266,9 @@ class _Thought(_Block):
     def push(self, text: str) -> str:
         if self._name is not None:
             self._name += text
-            if f"{_CHANNEL_NAME}\n".startswith(self._name) and not self._name.endswith("\n"):
+            if "thought\n".startswith(self._name):
                 return ""
-            text, self._name = _without_name(self._name), None
+            text, self._name = _NAME.sub("", self._name), None
         if self._space is not None:
             self._space.append(text)
             if not text or text.isspace():
@@ -281,15 +283,6 @@ class _Thought(_Block):
 
     def cut(self) -> str:
         return self._newline
-
-
-def _without_name(text: str) -> str:
-    """What a channel holds: a name other than "thought" stays, as a part of it."""
-    return (
-        re.sub(rf"{_CHANNEL_NAME}(?![A-Za-z0-9_])\n?", "", text, count=1)
-        if (text.startswith(_CHANNEL_NAME))
-        else text
-    )
 
 
 class _Call(_Block):
@@ -312,7 +305,7 @@ class _Nothing(_Block):
 
 # --- calls ---------------------------------------------------------------------------------------
 
-_HEAD = re.compile(r"\s*(?:call\s*:[\s:]*|[\s:-]*)([A-Za-z0-9_.-]+)\s*")
+_HEAD = re.compile(r"(?:call\s*:[\s:]*|(?!call\s*:)[\s:-]*)([A-Za-z0-9_.-]+)")
 _MAX_NAME = 64
 _SPACE = re.compile(r"\s*")
 _KEY = re.compile(rf"[^:={{}}\[\],\"'\n{_QUOTE}]*")
@@ -331,16 +324,23 @@ def read_call(text: str, *, call_id: str, is_whole: bool) -> ToolCall:
     is_whole: a marker ended it; otherwise it was cut off, and nothing is completed.
     """
     name, arguments, error = "", {}, None
-    head = _HEAD.match(text)
+    begin = _behind_space(text, 0)
+    head = _HEAD.match(text, begin)
     try:
         if head is None or len(head[1]) > _MAX_NAME:
-            _fail(text, 0, f"a name of 1 to {_MAX_NAME} of A-Z a-z 0-9 _ . -")
+            _fail(text, begin, f"a name of 1 to {_MAX_NAME} of A-Z a-z 0-9 _ . -")
         name = head[1]
         arguments = _Arguments(text, head.end(), is_whole=is_whole).read()
     except _Unreadable as found:
-        error = f"call: {found}"
+        error = f"{UNREADABLE}{found}"
     raw = text.replace(_QUOTE, _MARK)
     return ToolCall(id=call_id, name=name, arguments=arguments, raw=raw, error=error)
+
+
+def _behind_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found is not None, "it matches nothing too"
+    return found.end()
 
 
 class _Unreadable(Exception):
@@ -349,7 +349,7 @@ class _Unreadable(Exception):
 
 def _fail(text: str, at: int, expected: str) -> NoReturn:
     found = repr(text[at : at + 20].replace(_QUOTE, _MARK)) if at < len(text) else "its end"
-    raise _Unreadable(f"found {found} at character {at}, expected {expected}")
+    raise _Unreadable(f"{found} at character {at}, expected {expected}")
 
 
 class _Arguments:
@@ -380,9 +380,7 @@ class _Arguments:
         return self._text[self._at : self._at + 1]
 
     def _skip(self) -> None:
-        found = _SPACE.match(self._text, self._at)
-        assert found is not None, "it matches nothing too"
-        self._at = found.end()
+        self._at = _behind_space(self._text, self._at)
 
     def _is_end(self) -> bool:
         """Nothing is left, and the model said so."""
@@ -476,15 +474,16 @@ class _Arguments:
         self._fail(f"a string that {quote} ends")
 
     def _stands_before(self, at: int, follows: str) -> bool:
-        found = _SPACE.match(self._text, at)
-        assert found is not None, "it matches nothing too"
-        behind = self._text[found.end() : found.end() + 1]
+        at = _behind_space(self._text, at)
+        behind = self._text[at : at + 1]
         return (not behind and self._is_whole) or (bool(behind) and behind in follows + _QUOTE)
 
     def _unescaped(self, text: str) -> str:
         """Escapes of JSON as what they stand for; any other backslash is itself."""
         text = _ESCAPE.sub(lambda escape: _unescaped(escape[0]), text)
-        if any(0xD800 <= ord(character) < 0xE000 for character in text):
+        try:
+            text.encode()
+        except UnicodeEncodeError:
             self._fail("whole surrogate pairs before it")
         return text
 

@@ -1,7 +1,7 @@
 """Messages to the prompt that a model reads. The only place that yields control tokens.
 
 Messages are checked here and copied, so that a template sees plain dicts, lists and text. A control
-string inside one is ordinary text (chat/template.py says why that holds).
+string inside one is ordinary text (chat/marks.py says why that holds).
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ from typing import Any, NoReturn
 
 from ..errors import InvalidArgument, TemplateError, Unsupported
 from ..tokenizer import Tokenizer
-from .template import END, MARKS, ChatTemplate, split_marks
+from .marks import END, MARKS, split_marks
+from .parser import starting_state
+from .template import NativeTemplate, Template
 
 MAX_MESSAGES = 100_000
 MAX_PARTS = 10_000  # a message
+MAX_TOOLS = 1024
 MAX_DEPTH = 64  # of tool arguments
+MAX_INTEGER_BITS = 4096  # Python refuses to print integers a few times that long
 
 _EXTRA_KEYS: Mapping[str, frozenset[str]] = {
     "system": frozenset(),
@@ -29,6 +33,7 @@ _EXTRA_KEYS: Mapping[str, frozenset[str]] = {
     "tool": frozenset({"tool_call_id", "name"}),
 }
 _MEDIA_PARTS = ("image", "image_url", "audio", "input_audio", "video")
+PLACEHOLDERS = ("<|image|>", "<|audio|>", "<|video|>", "<start_of_image>", "<image_soft_token>")
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -36,9 +41,9 @@ _TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 class RenderedPrompt:
     """What is sent to the model, and what made it."""
 
-    text: str  # with the names of control tokens; for reading, not for encoding again
+    text: str  # as published, with the names of control tokens; not for encoding again
     token_ids: list[int]  # begins with BOS where the tokenizer has one, and has no other
-    template_name: str  # the file that the template came from
+    template_name: str  # of the native one, or the file that a custom one came from
     template_sha256: str
     starts_in: str  # what the model's answer begins in: "answer" or "thinking"
 
@@ -46,7 +51,7 @@ class RenderedPrompt:
 def render(
     messages: Sequence[Mapping[str, Any]],
     *,
-    template: ChatTemplate,
+    template: Template,
     tokenizer: Tokenizer,
     tools: Sequence[Mapping[str, Any]] | None = None,
     thinking: bool = False,
@@ -55,27 +60,33 @@ def render(
     continue_final: bool = False,
     allow_control: bool = False,
     any_order: bool = False,
+    placeholders: bool = False,
 ) -> RenderedPrompt:
     """Renders a conversation with the checkpoint's own template.
 
     Args:
         messages: dicts with role, content (text or parts) and the role's other keys.
-        tools: declarations, handed to the template as they are.
+        tools: OpenAI declarations: {"type": "function", "function": {"name", ...}}.
         thinking, preserve_thinking: the template's `enable_thinking` and `preserve_thinking`.
         add_generation_prompt: the model's turn is opened at the end.
         continue_final: the last message, an assistant's, stays open to be continued. Where the
             template trims messages, white space at its end goes too.
         allow_control: names of control tokens inside messages become those tokens.
         any_order: the last message may be anyone's; otherwise it must be one to be answered.
+        placeholders: a media part without a source is printed as its placeholder.
 
     Raises:
-        InvalidArgument: a message is not what it should be; the text names it.
-        Unsupported: a message has an image, sound or video.
+        InvalidArgument: a message or tool is not what it should be; the text names it.
+        Unsupported: a message has an image, sound or video; or thinking or tools with a template
+            that knows none.
         TemplateError: the template fails or refuses the messages.
     """
-    copier = _Copier(tokenizer if allow_control else None)
+    for name, is_asked in (("thinking", thinking), ("tools", bool(tools))):
+        if is_asked and not template.has_tools:
+            raise Unsupported(f"{name}: the template {template.name} has none, expected Gemma 4's")
+    copier = _Copier(tokenizer if allow_control else None, placeholders=placeholders)
     plain = copier.messages(messages)
-    declared = copier.plain(list(tools), "tools") if tools else None
+    declared = copier.tools(tools) if tools else None
     if continue_final:
         add_generation_prompt = False
         ending = _open_final(plain)
@@ -97,15 +108,18 @@ def render(
     )
     if continue_final:
         printed = _cut(printed, ending, template.name)
-    pieces = _pieces(printed, tokenizer, template.name, strict=not copier.has_bracket)
+    is_custom = not isinstance(template, NativeTemplate)
+    strict = is_custom and not copier.has_bracket
+    pieces = _pieces(printed, tokenizer, template.name, strict=strict)
     pieces = _with_bos(pieces, tokenizer.bos_id, template.name, once=not allow_control)
     names = {token_id: name for name, token_id in tokenizer.control_ids.items()}
+    token_ids = tokenizer.encode_rendered(pieces)
     return RenderedPrompt(
         text="".join(names[piece] if isinstance(piece, int) else piece for piece in pieces),
-        token_ids=tokenizer.encode_rendered(pieces),
+        token_ids=token_ids,
         template_name=template.name,
         template_sha256=template.sha256,
-        starts_in=_starts_in(pieces, tokenizer),
+        starts_in=starting_state(token_ids, tokenizer.control_ids),
     )
 
 
@@ -125,8 +139,11 @@ def _open_final(messages: list[dict[str, Any]]) -> str:
         _wrong(f"{where}.tool_calls", "calls", "none, with continue_final=True")
     # The space after the mark shows whether the template trims: then it is gone.
     if isinstance(last["content"], list) and last["content"]:
-        text: str = last["content"][-1]["text"]
-        last["content"][-1]["text"] = text + END + " "
+        part = last["content"][-1]
+        if part["type"] != "text":
+            _wrong(f"{where}.content", f"{part['type']!r} last", "text, with continue_final=True")
+        text: str = part["text"]
+        part["text"] = text + END + " "
         return text
     text = last["content"] or ""
     last["content"] = text + END + " "
@@ -183,24 +200,34 @@ def _with_bos(
     return [bos_id, *rest]
 
 
-def _starts_in(pieces: Sequence[str | int], tokenizer: Tokenizer) -> str:
-    control = tokenizer.control_ids
-    opened = control.get("<|channel>")
-    ended = {control.get(name) for name in ("<channel|>", "<|turn>", "<turn|>")}
-    last = next((piece for piece in reversed(pieces) if piece == opened or piece in ended), None)
-    return "thinking" if last is not None and last == opened else "answer"
-
-
 def _wrong(where: str, found: str, expected: str) -> NoReturn:
-    raise InvalidArgument(f"{where}: found {found}, expected {expected}", argument="messages")
+    argument = "tools" if where.startswith("tools") else "messages"
+    raise InvalidArgument(f"{where}: found {found}, expected {expected}", argument=argument)
 
 
 class _Copier:
     """Checks messages and copies them; remembers whether any text could hold a control string."""
 
-    def __init__(self, tokenizer: Tokenizer | None) -> None:
+    def __init__(self, tokenizer: Tokenizer | None, *, placeholders: bool) -> None:
         self._tokenizer = tokenizer  # given where control strings shall become tokens
+        self._placeholders = placeholders
         self.has_bracket = False
+
+    def tools(self, given: Any) -> list[dict[str, Any]]:
+        if not isinstance(given, (list, tuple)):
+            _wrong("tools", _kind(given), "a list of declarations")
+        if len(given) > MAX_TOOLS:
+            _wrong("tools", f"{len(given):,}", f"at most {MAX_TOOLS:,}")
+        return [self._tool(tool, f"tools[{index}]") for index, tool in enumerate(given)]
+
+    def _tool(self, given: Any, where: str) -> dict[str, Any]:
+        function = given.get("function") if isinstance(given, Mapping) else None
+        if not isinstance(function, Mapping) or given.get("type", "function") != "function":
+            _wrong(where, _kind(given), "{'type': 'function', 'function': {'name', ...}}")
+        name = self._text(function.get("name"), f"{where}.function.name")
+        _check_name(name, f"{where}.function.name")
+        tool: dict[str, Any] = self.plain(given, where)
+        return tool
 
     def messages(self, given: Any) -> list[dict[str, Any]]:
         if not isinstance(given, (list, tuple)) or not given:
@@ -247,9 +274,11 @@ class _Copier:
     def _part(self, given: Any, where: str) -> dict[str, str]:
         kind = given.get("type") if isinstance(given, Mapping) else None
         if kind in _MEDIA_PARTS:
+            if self._placeholders and given.keys() == {"type"}:
+                return {"type": kind}
             raise Unsupported(
                 f"{where}: found a part of type {kind!r}, expected text: images, audio and video "
-                "are to come"
+                "are to come (Model.render prints a placeholder for a part that has a type alone)"
             )
         if kind != "text" or given.keys() != {"type", "text"}:
             shown = _kind(given) if kind is None else f"type {kind!r} with {sorted(given, key=str)}"
@@ -287,8 +316,14 @@ class _Copier:
         """JSON values as they are, copied."""
         if isinstance(given, str):
             return self._text(given, where)
-        if given is None or isinstance(given, (bool, int, float)):
+        if given is None or isinstance(given, bool):
             return given
+        if isinstance(given, float):
+            return float(given)  # of a subclass, which may print itself otherwise
+        if isinstance(given, int):
+            if given.bit_length() > MAX_INTEGER_BITS:
+                _wrong(where, f"an integer of {given.bit_length():,} bits", f"{MAX_INTEGER_BITS:,}")
+            return int(given)
         if depth == MAX_DEPTH:
             _wrong(where, f"more than {MAX_DEPTH} levels", "fewer")
         if isinstance(given, Mapping):
@@ -320,7 +355,7 @@ class _Copier:
                 MARKS[names[piece]] if isinstance(piece, int) else piece
                 for piece in self._tokenizer.split_control(given)
             )
-        return given
+        return str.__str__(given)  # of a subclass, too, which may have methods of its own
 
 
 def _check_name(name: str, where: str) -> None:

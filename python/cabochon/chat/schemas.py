@@ -443,6 +443,9 @@ def build(value: Any, annotation: Any) -> Any:
         return build(value, inner)
     if origin in (Union, types.UnionType):
         return build(value, _member(value, arguments))
+    if origin is Literal:  # 1.0 is the integer 1 of JSON, and True is not
+        is_bool = isinstance(value, bool)
+        return next(one for one in arguments if one == value and isinstance(one, bool) == is_bool)
     container = origin or annotation
     if container in _LISTS:
         items = [build(item, arguments[0]) if arguments else item for item in value]

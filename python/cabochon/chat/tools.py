@@ -34,6 +34,7 @@ from .schemas import (
 
 MAX_TOOLS = 1024
 MAX_RESULT_BYTES = 2**20  # of one result, as UTF-8
+MAX_RESULT_DIGITS = 1000  # of a whole number, as in calls
 MAX_RESULT_DEPTH = 60  # of dicts and lists; messages take 64, with those they stand in
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _KEYS = ("name", "description", "parameters", "response", "strict", "return")
@@ -143,8 +144,7 @@ def read_tools(tools: Any) -> tuple[Tool, ...]:
             first = list(read).index(tool.name)
             _wrong(f"tools[{index}]", f"{tool.name!r}, as tools[{first}]", "each name once")
         read[tool.name] = tool
-    for tool in read.values():
-        if tool.unsaid:
+        if tool.unsaid and tool is not item:
             warnings.warn(
                 f"tool {tool.name}: the model is not told of {', '.join(tool.unsaid)}, which "
                 "declarations cannot say; its calls are checked by them all the same",
@@ -242,7 +242,7 @@ def _tool(
         description=description,
         parameters=schema,
         function=function,
-        unsaid=tuple(_unsaid(_declared(schema), top=True)),
+        unsaid=tuple(_unsaid(_with_nullable(schema), top=True)),
         _declared={"name": name, "description": description, "parameters": _declared(schema)},
         _schema=Schema(schema, where),
     )
@@ -268,11 +268,10 @@ def _read_dict(given: Mapping[str, Any], where: str) -> Tool:
     if not isinstance(description, str):
         _wrong(f"{where}.description", type(description).__name__, "text")
     parameters = function.get("parameters") or {"type": "object", "properties": {}}
-    response = function.get("response")
-    for key, value in (("parameters", parameters), ("response", response or {"type": "object"})):
+    schema, response = _binding(parameters), function.get("response")
+    for key, value in (("parameters", schema), ("response", _binding(response) or schema)):
         if not isinstance(value, dict) or value.get("type") != "object":
-            _wrong(f"{where}.{key}", f"{value!r}"[:100], "a JSON Schema of type 'object'")
-    schema = _binding(parameters)
+            _wrong(f"{where}.{key}", f"{function[key]!r}"[:100], "a JSON Schema of type 'object'")
     if "properties" in schema and not schema.keys() & _OPENING:
         schema["additionalProperties"] = False
     unsaid = [*_unsaid(parameters, top=True), *(["return"] if "return" in function else [])]
@@ -318,19 +317,20 @@ def _each(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> An
     return change(inner)
 
 
-def _binding(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with `nullable: true`, a word of declarations, said in JSON Schema."""
+def _binding(schema: dict[str, Any]) -> Any:
+    """The schema with words of declarations said in JSON Schema: `nullable: true`, and types in
+    upper case."""
 
     def change(item: dict[str, Any]) -> dict[str, Any]:
-        return nullable(item) if item.pop("nullable", False) is True else item
+        if isinstance(item.get("type"), str):
+            item["type"] = item["type"].lower()
+        return nullable(item) if item.pop("nullable", None) is True else item
 
-    changed: dict[str, Any] = _each(schema, change)
-    return changed
+    return _each(schema, change)
 
 
-def _declared(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema with "or null" said as declarations say it, and without what goes without saying:
-    that an object has no properties but those it lists."""
+def _with_nullable(schema: dict[str, Any]) -> Any:
+    """The schema with "or null" said in the word of declarations."""
 
     def change(item: dict[str, Any]) -> dict[str, Any]:
         kinds = item.get("type")
@@ -339,12 +339,22 @@ def _declared(schema: dict[str, Any]) -> dict[str, Any]:
             if "enum" in item:
                 item["enum"] = [choice for choice in item["enum"] if choice is not None]
             item["nullable"] = True
-        if item.get("additionalProperties") is False:
-            del item["additionalProperties"]
         return item
 
-    changed: dict[str, Any] = _each(schema, change)
-    return changed
+    return _each(schema, change)
+
+
+def _declared(schema: dict[str, Any]) -> Any:
+    """The schema as it is printed best. The templates take an object's keywords for properties
+    where it lists none: so each lists some, and says nothing about others."""
+
+    def change(item: dict[str, Any]) -> dict[str, Any]:
+        if item.get("type") == "object":
+            item.setdefault("properties", {})
+            item.pop("additionalProperties", None)
+        return item
+
+    return _each(_with_nullable(schema), change)
 
 
 def _unsaid(schema: dict[str, Any], path: str = "", *, top: bool = False) -> Iterable[str]:
@@ -355,6 +365,7 @@ def _unsaid(schema: dict[str, Any], path: str = "", *, top: bool = False) -> Ite
     """
     said = {"type", "properties", "required"} if top else {"description", "type", "nullable"}
     kind = schema.get("type")
+    kind = kind.lower() if isinstance(kind, str) else kind
     if kind == "object":
         said |= {"properties", "required"}
     elif kind == "array":
@@ -445,7 +456,7 @@ def result_content(value: Any) -> str | dict[str, Any]:
     value = value.value if isinstance(value, enum.Enum) else value
     if not isinstance(value, str):
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_integer)
         if is_deeper(value, MAX_RESULT_DEPTH):
             raise InvalidArgument(f"the result has more than {MAX_RESULT_DEPTH} levels")
     else:
@@ -456,6 +467,12 @@ def result_content(value: Any) -> str | dict[str, Any]:
             f"the result has {size:,} bytes, expected at most {MAX_RESULT_BYTES:,}: ask for less"
         )
     return value if isinstance(value, (str, dict)) else {"value": value}
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > MAX_RESULT_DIGITS:
+        raise InvalidArgument(f"the result has a number of {len(digits):,} digits")
+    return int(digits)
 
 
 def _plain(value: Any) -> Any:

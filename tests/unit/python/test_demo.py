@@ -9,8 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from cabochon.chat.render import render
-from cabochon.chat.template import load_template
+import cabochon
 from cabochon.checkpoint import read_json, read_shards
 from cabochon.config import read_config
 from cabochon.demo import STOPS, _bf16, tensor_shapes, write_demo
@@ -118,17 +117,18 @@ def test_its_tokenizer_has_every_control_token_and_loses_no_text(folder):
     assert len(tokenizer.encode(" the word")) == 2
 
 
-def test_its_template_renders_a_conversation(folder):
-    template = load_template(folder)
-    assert template is not None
+def test_it_is_a_chat_model_with_the_published_template(folder):
     messages = [
         {"role": "user", "content": " hi "},
         {"role": "assistant", "content": "ho"},
         {"role": "user", "content": [{"type": "text", "text": "hi"}]},
     ]
 
-    prompt = render(messages, template=template, tokenizer=Tokenizer.from_folder(folder))
+    with cabochon.load(folder, context=64, max_sequences=1) as model:
+        prompt = model.render(messages)
 
+    assert prompt.template is not None
+    assert prompt.template[0] == "gemma4-edge"
     assert prompt.text == (
         "<bos><|turn>user\nhi<turn|>\n<|turn>model\nho<turn|>\n<|turn>user\nhi<turn|>\n"
         "<|turn>model\n"

@@ -1,26 +1,29 @@
 """Messages to prompts: what is checked, and that only the template writes control tokens.
 
-The two templates are small ones of our own, in the manner of Gemma 4 and of Gemma 3.
+The two custom templates are small ones of our own, in the manner of Gemma 4 and of Gemma 3. They
+run in this process: that they run in another one otherwise is for test_template.py.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cabochon.chat import sandbox, template
 from cabochon.chat.render import RenderedPrompt, render
-from cabochon.chat.template import ChatTemplate
+from cabochon.chat.template import CustomTemplate
 from cabochon.demo import write_demo
 from cabochon.errors import InvalidArgument, TemplateError, Unsupported
 from cabochon.tokenizer import CONTROL_NAMES, Tokenizer
 
 Messages = list[dict[str, Any]]
 
-GEMMA4 = """\
+GEMMA4_LIKE = """\
 {%- macro parts(content) -%}
     {%- if content is string -%}{{ content | trim }}
     {%- elif content is mapping -%}
@@ -51,7 +54,7 @@ GEMMA4 = """\
     {%- if enable_thinking %}{{ '<|channel>thought\\n' }}{% endif -%}
 {%- endif -%}
 """
-GEMMA3 = """\
+GEMMA3_LIKE = """\
 {{ bos_token }}
 {%- for message in messages -%}
     {%- if message['role'] != ('assistant' if loop.index0 % 2 else 'user') -%}
@@ -88,14 +91,22 @@ def gemma3_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return Tokenizer(document)
 
 
-@pytest.fixture(scope="module")
-def gemma4() -> ChatTemplate:
-    return ChatTemplate(GEMMA4)
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process() -> Iterator[None]:
+    """A process for each of a thousand prompts would take minutes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(template, "_in_child", lambda r: sandbox.answer(json.loads(json.dumps(r))))
+        yield
 
 
 @pytest.fixture(scope="module")
-def gemma3() -> ChatTemplate:
-    return ChatTemplate(GEMMA3)
+def gemma4() -> CustomTemplate:
+    return CustomTemplate(GEMMA4_LIKE)
+
+
+@pytest.fixture(scope="module")
+def gemma3() -> CustomTemplate:
+    return CustomTemplate(GEMMA3_LIKE)
 
 
 def user(content: Any) -> dict[str, Any]:
@@ -197,11 +208,12 @@ def test_a_prompt_that_ends_in_an_open_thought_starts_in_thinking(
 
 
 def test_tools_reach_the_template_as_they_are(tokenizer):
-    template = ChatTemplate("{{ tools | tojson }}{{ messages | length }}")
+    template = CustomTemplate("{{ tools | tojson }}{{ messages | length }}")
+    tool = {"type": "function", "function": {"name": "f", "strict": True, "parameters": {}}}
 
-    prompt = render([user("a")], template=template, tokenizer=tokenizer, tools=[{"name": "f"}])
+    prompt = render([user("a")], template=template, tokenizer=tokenizer, tools=[tool])
 
-    assert prompt.text == '<bos>[{"name": "f"}]1'
+    assert prompt.text == f"<bos>[{json.dumps(tool)}]1"
 
 
 # --- BOS ------------------------------------------------------------------------------------------
@@ -209,7 +221,7 @@ def test_tools_reach_the_template_as_they_are(tokenizer):
 
 @pytest.mark.parametrize("source", ["{{ bos_token }}x", "<bos>x", "x"])
 def test_bos_stands_once_whether_the_template_writes_it_or_not(tokenizer, source):
-    prompt = render([user("a")], template=ChatTemplate(source), tokenizer=tokenizer)
+    prompt = render([user("a")], template=CustomTemplate(source), tokenizer=tokenizer)
 
     assert prompt.text == "<bos>x"
     assert prompt.token_ids == [tokenizer.bos_id, *tokenizer.encode("x")]
@@ -218,7 +230,7 @@ def test_bos_stands_once_whether_the_template_writes_it_or_not(tokenizer, source
 @pytest.mark.parametrize("source", ["<bos><bos>x", "<bos>x<bos>", "\n <bos>x<bos>"])
 def test_a_template_that_writes_bos_twice_is_refused(tokenizer, source):
     with pytest.raises(TemplateError, match="writes <bos> 2 times, expected once, at the start"):
-        render([user("a")], template=ChatTemplate(source), tokenizer=tokenizer)
+        render([user("a")], template=CustomTemplate(source), tokenizer=tokenizer)
 
 
 # --- content is text ------------------------------------------------------------------------------
@@ -287,8 +299,8 @@ def test_control_strings_in_content_become_tokens_where_that_is_allowed(gemma4, 
 
 
 def test_a_template_that_puts_a_control_token_together_is_refused(tokenizer):
-    template = ChatTemplate("{{ '<|' + 'turn' + '|>' }}{{ '<|' ~ name ~ '>' }}")
-    broken = ChatTemplate("{% set name = 'turn' %}{{ '<|' ~ name ~ '>' }}")
+    template = CustomTemplate("{{ '<|' + 'turn' + '|>' }}{{ '<|' ~ name ~ '>' }}")
+    broken = CustomTemplate("{% set name = 'turn' %}{{ '<|' ~ name ~ '>' }}")
 
     assert "<|turn|>" in render([user("a")], template=template, tokenizer=tokenizer).text
     with pytest.raises(TemplateError, match="puts together a control token"):
@@ -348,7 +360,7 @@ def test_a_template_without_one_place_to_continue_from_is_refused(tokenizer, sou
     with pytest.raises(TemplateError, match=f"prints the last message {times} times"):
         render(
             [assistant("a")],
-            template=ChatTemplate(source),
+            template=CustomTemplate(source),
             tokenizer=tokenizer,
             continue_final=True,
         )
@@ -457,3 +469,25 @@ def test_arguments_of_64_levels_are_rendered(gemma4, tokenizer):
     prompt = render([message], template=gemma4, tokenizer=tokenizer, any_order=True)
 
     assert "call:f{k:" in prompt.text
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.parametrize(
+    ("tools", "text"),
+    [
+        ("f", r"tools: found str 'f', expected a list"),
+        ([1], r"tools\[0\]: found int '1', expected"),
+        ([{"function": {"name": "a b"}}], r"tools\[0\]\.function\.name: found 'a b'"),
+        ([TOOL, {"type": "function"}], r"tools\[1\]: found dict"),
+        ([TOOL] * 1025, "tools: found 1,025, expected at most 1,024"),
+        ([TOOL | {"x": {1}}], r"tools\[0\]\.x: found set"),
+        ([TOOL | {"x": 1 << 5000}], r"tools\[0\]\.x: found an integer of 5,001 bits"),
+    ],
+)
+def test_a_tool_that_is_none_is_named(gemma4, tokenizer, tools, text):
+    with pytest.raises(InvalidArgument, match=text) as caught:
+        render([user("a")], template=gemma4, tokenizer=tokenizer, tools=tools)
+
+    assert caught.value.argument == "tools"

@@ -10,6 +10,7 @@ import enum
 import functools
 import json
 import re
+import subprocess
 import sys
 import time
 import types
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, Optional, TypedDict, Union
 
 import numpy as np
+import pydantic
 import pytest
+from typing_extensions import NotRequired
 
 from cabochon.chat.schemas import MAX_BYTES, build, schema_of
 from cabochon.chat.tools import (
@@ -75,6 +78,11 @@ class Place(TypedDict):
 
 class Optionals(TypedDict, total=False):
     depth: int
+
+
+class Marked(TypedDict):
+    needed: int
+    deep: NotRequired[int]
 
 
 @dataclass
@@ -151,9 +159,9 @@ STRINGS = {"type": "array", "items": {"type": "string"}}
         (set[str], STRINGS),
         (tuple[str, ...], STRINGS),
         (list[list[str]], {"type": "array", "items": STRINGS}),
-        (dict, {"type": "object"}),
-        (dict[str, Any], {"type": "object"}),
-        (Mapping[str, object], {"type": "object"}),
+        (dict, {"type": "object", "properties": {}}),
+        (dict[str, Any], {"type": "object", "properties": {}}),
+        (Mapping[str, object], {"type": "object", "properties": {}}),
         (Optional[int], {"type": "integer", **NULL}),
         (int | None, {"type": "integer", **NULL}),
         (list[int | None], {"type": "array", "items": {"type": "integer", **NULL}}),
@@ -167,6 +175,8 @@ STRINGS = {"type": "array", "items": {"type": "string"}}
         (Optional[Plain], {"type": "object", "properties": {"x": {"type": "number"}},
                            "required": ["x"], **NULL}),
         (Optionals, {"type": "object", "properties": {"depth": {"type": "integer"}}}),
+        (Marked, {"type": "object", "properties": {
+            "needed": {"type": "integer"}, "deep": {"type": "integer"}}, "required": ["needed"]}),
         (Place, {"type": "object", "properties": {
             "city": {"type": "string"}, "zip_code": {"type": "string", "description": "five digits"}
         }, "required": ["city", "zip_code"]}),
@@ -226,7 +236,7 @@ def test_or_null_binds_as_a_list_of_types():
 
 
 def test_a_default_makes_a_parameter_optional_and_a_default_of_none_allows_null():
-    def f(a: int, b: int = 2, *, c: str = None, d: bool) -> None: ...  # type: ignore[assignment]  # noqa: RUF013
+    def f(a: int, b: int = 2, *, c: str = None, d: bool) -> None: ...  # noqa: RUF013
 
     tool = one(f)
 
@@ -371,14 +381,45 @@ def test_the_same_word_inside_an_entry_of_the_short_form_begins_no_other():
     }
 
 
+def test_another_section_ends_the_entries_of_the_short_form():
+    def f(city: str, unit: str) -> None:
+        """Says. Args: city: its name. Returns: the sky. unit: of the sky."""
+
+    assert properties(f) == {
+        "city": {"type": "string", "description": "its name."},
+        "unit": {"type": "string"},
+    }
+
+
+def test_one_entry_of_numpy_may_describe_several_parameters():
+    def f(x: float, y: float) -> None:
+        """Says.
+
+        Parameters
+        ----------
+        x, y : float
+            where.
+        """
+
+    point = {"type": "number", "description": "where."}
+    assert properties(f) == {"x": point, "y": point}
+
+
+def test_a_result_may_have_a_type_that_exists_for_checkers_alone():
+    def f(x: int) -> Missing:  # noqa: F821
+        """Says."""
+
+    assert one(f).check({"x": 1}) is None
+
+
 # --- what is no tool -----------------------------------------------------------------------------
 
 
 def starred(*cities: str) -> None: ...
 def keyworded(**options: str) -> None: ...
 def positional(city: str, /) -> None: ...
-def unannotated(city) -> None: ...  # type: ignore[no-untyped-def]
-def unresolved(city: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def unannotated(city) -> None: ...
+def unresolved(city: Missing) -> None: ...  # noqa: F821
 def described_wrongly(city: str) -> None:
     """Weather.
 
@@ -431,8 +472,8 @@ async def waits(city: str) -> str:
         ({"name": "f", "parameters": {"type": "string"}}, r"\[1\]\.parameters: found .*'object'"),
         ({"name": "f", "parameters": {"properties": {}}}, r"\[1\]\.parameters: found .*'object'"),
         ({"name": "f", "parameters": [1]}, r"tools\[1\]\.parameters: found \[1\], .*'object'"),
-        ({"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "STRING"}}}},
-         r"tools\[1\]\.parameters: found a schema with properties\.x\.type: .*STRING"),
+        ({"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "text"}}}},
+         r"tools\[1\]\.parameters: found a schema with properties\.x\.type: .*text"),
         ({"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": print}}}},
          r"tools\[1\]: found what JSON cannot say \(a value of type builtin"),
         ({"name": "f", "parameters": {"type": "object", "x": float("nan")}}, "JSON cannot say"),
@@ -572,6 +613,17 @@ def test_arguments_that_are_not_declared_are_refused_unless_the_schema_says_othe
     assert tool.declaration()["function"]["parameters"] == parameters
 
 
+def test_types_in_upper_case_mean_the_same():
+    parameters = {"type": "OBJECT", "properties": {"x": {"type": "STRING", "enum": ["a"]}}}
+
+    tool = one({"name": "f", "parameters": parameters})
+
+    assert tool.declaration()["function"]["parameters"] == parameters
+    assert tool.unsaid == ()
+    assert tool.check({"x": "a"}) is None
+    assert tool.check({"x": 3}) is not None
+
+
 def test_an_object_without_listed_properties_takes_all():
     assert one({"name": "f", "parameters": {"type": "object"}}).check({"a": 1}) is None
 
@@ -629,12 +681,10 @@ def test_a_local_reference_binds():
 
 
 def test_a_pydantic_class_is_declared_by_its_fields():
-    pydantic = pytest.importorskip("pydantic")
-
-    class Inner(pydantic.BaseModel):  # type: ignore[misc, name-defined]
+    class Inner(pydantic.BaseModel):
         deep: bool = pydantic.Field(description="d")
 
-    class GetWeather(pydantic.BaseModel):  # type: ignore[misc, name-defined]
+    class GetWeather(pydantic.BaseModel):
         """Get weather"""
 
         city: str = pydantic.Field(description="City name")
@@ -674,7 +724,6 @@ def test_a_pydantic_class_is_declared_by_its_fields():
 
 
 def test_a_pydantic_class_that_is_part_of_itself_is_refused():
-    pydantic = pytest.importorskip("pydantic")
     tree = pydantic.create_model("Tree", children=("list[Tree]", ...))
     tree.model_rebuild(_types_namespace={"Tree": tree})
 
@@ -690,8 +739,6 @@ def test_pydantic_is_imported_by_those_alone_who_use_it():
         "read_tools([f])[0].call({'x': 1})\n"
         "sys.exit('pydantic' in sys.modules)\n"
     )
-    import subprocess
-
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -814,6 +861,11 @@ def test_calls_get_the_error_that_their_tool_finds():
         (Annotated[Color, "which"], "blue", Color.BLUE),
         (Any, {"a": [1]}, {"a": [1]}),
         (Literal["a"], "a", "a"),
+        (Literal[1, True], 1.0, 1),
+        (Literal[1, True], True, True),
+        (Literal[0, False, None], False, False),
+        (Literal[0, False, None], None, None),
+        (Level, 2.0, Level.HIGH),
     ],
 )
 @pytest.mark.filterwarnings("ignore::cabochon.errors.CabochonWarning")
@@ -825,9 +877,7 @@ def test_arguments_become_what_the_function_annotates(annotation, given, built):
 
 
 def test_arguments_become_pydantic_models_and_obey_their_fields():
-    pydantic = pytest.importorskip("pydantic")
-
-    class Stay(pydantic.BaseModel):  # type: ignore[misc, name-defined]
+    class Stay(pydantic.BaseModel):
         nights: int = pydantic.Field(ge=1)
         rooms: list[Color] = pydantic.Field(default_factory=list)
 
@@ -905,7 +955,6 @@ def test_a_result_becomes_the_content_of_a_message(value, content):
 
 
 def test_a_pydantic_result_becomes_a_mapping():
-    pydantic = pytest.importorskip("pydantic")
     kind = pydantic.create_model("Sky", color=(Color, ...))
 
     assert result_content(kind(color=Color.RED)) == {"color": "red"}
@@ -928,6 +977,8 @@ def returns(value: Any) -> Tool:
         ("x" * (MAX_RESULT_BYTES + 1),
          "Error: InvalidArgument: the result has 1,048,577 bytes, expected at most 1,048,576: ask"),
         (["x" * MAX_RESULT_BYTES], "Error: InvalidArgument: the result has 1,048,580 bytes"),
+        ([10**1000], "Error: InvalidArgument: the result has a number of 1,001 digits"),
+        ([10**5000], "Error: ValueError: "),
         (nested(40), "Error: InvalidArgument: the result has more than 60 levels"),
         (nested(5000), "Error: "),
     ],
@@ -984,7 +1035,10 @@ def test_a_call_is_answered_with_what_the_function_returns():
     assert answer_call(call(city="Paris"), read_tools([weather])) == {"sky": "clear", "temp": 15}
 
 
-def test_a_tool_that_was_read_is_taken_as_it_is():
+def test_a_tool_that_was_read_is_taken_as_it_is_without_a_second_warning():
+    with pytest.warns(CabochonWarning, match=r"x\.enum"):
+        warned = read_tools([taking(Level)])
+    assert read_tools(warned) == warned
     tools = read_tools([weather, DICT])
 
     assert read_tools([*tools]) == tools

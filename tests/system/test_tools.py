@@ -1,0 +1,282 @@
+"""Tools of a model: declared in its prompt, called in its answer, checked, and forbidden.
+
+The demo's weights are random, so its words are put into its mouth: `says` replaces each token as it
+is drawn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+import cabochon
+from cabochon import cli
+from cabochon.errors import InvalidArgument, Unsupported
+from cabochon.generation import Generation
+
+Q = '<|"|>'
+CALL = f"<|tool_call>call:weather{{city:{Q}Paris{Q}}}<tool_call|>"
+QUESTION = [{"role": "user", "content": "Weather in Paris?"}]
+
+
+def weather(city: str, unit: Literal["c", "f"] = "c") -> dict[str, Any]:
+    """Weather of a city. Args: city: its name. unit: degrees."""
+    return {"sky": "clear", "temp": 15}
+
+
+@pytest.fixture
+def says(model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Makes the model's next answers this text, control tokens by name."""
+
+    def says(text: str) -> None:
+        ids = model.encode(text, special=True).tolist()
+        take = Generation.take
+
+        def scripted(self: Any, answer: Any) -> bool:
+            answer.token = ids[len(self._ids)]
+            self.sequence.tokens[self.sequence.count - 1] = answer.token
+            return take(self, answer)
+
+        monkeypatch.setattr(Generation, "take", scripted)
+
+    return says
+
+
+# --- declared ------------------------------------------------------------------------------------
+
+
+def test_tools_are_declared_in_the_prompt_that_generate_sends(model: Any) -> None:
+    prompt = model.render(QUESTION, tools=[weather])
+
+    result = model.generate(QUESTION, tools=[weather], max_tokens=1, ignore_stops=True)
+
+    assert prompt.text.startswith(
+        f"<bos><|turn>system\n<|tool>declaration:weather{{description:{Q}Weather of a city.{Q},"
+        f"parameters:{{properties:{{city:{{description:{Q}its name.{Q},type:{Q}STRING{Q}}},"
+        f"unit:{{description:{Q}degrees.{Q},enum:[{Q}c{Q},{Q}f{Q}],type:{Q}STRING{Q}}}}},"
+        f"required:[{Q}city{Q}],type:{Q}OBJECT{Q}}}}}<tool|><turn|>\n<|turn>user\n"
+    )
+    assert result.prompt_token_ids.tolist() == prompt.token_ids.tolist()
+    assert model.generate("Weather in Paris?", tools=[weather], max_tokens=1, ignore_stops=True
+                          ).prompt_token_ids.tolist() == prompt.token_ids.tolist()  # fmt: skip
+
+
+def test_every_option_of_tools_is_in_the_settings_and_they_are_json(model: Any) -> None:
+    result = model.generate(QUESTION, tools=[weather], tool_choice="none", max_tokens=1)
+
+    settings = json.loads(json.dumps(result.to_dict()["settings"]))
+    assert settings["tools"][0]["function"]["name"] == "weather"
+    assert settings["tool_choice"] == "none"
+    assert settings["parallel_tool_calls"] is True
+    assert settings["strict_tools"] is False
+    assert json.dumps(result.to_dict()["manifest"]["settings"])
+
+
+def test_tools_that_nothing_can_declare_are_refused(
+    model: Any, load: Any, base_folder: Path
+) -> None:
+    with pytest.raises(InvalidArgument, match="tools: found 1 for plain text, expected messages"):
+        model.generate("Weather?", tools=[weather], raw=True)
+    with pytest.raises(Unsupported, match="tools: this checkpoint is a base model"):
+        load(base_folder).generate("Weather?", tools=[weather])
+
+
+@pytest.mark.parametrize("method", ["generate", "stream", "render", "parse"])
+def test_a_tool_that_is_none_is_refused_everywhere_before_anything_runs(
+    model: Any, method: str
+) -> None:
+    given = [1] if method == "parse" else QUESTION
+
+    with pytest.raises(InvalidArgument, match=r"tools\[1\]: found int, expected a function"):
+        getattr(model, method)(given, tools=[weather, 3])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"tool_choice": "rain"}, InvalidArgument, "tool_choice is 'rain'.*tools: 'weather'"),
+        ({"tool_choice": {"type": "function", "function": {"name": "rain"}}}, InvalidArgument,
+         "tool_choice is .*one of tools: 'weather'"),
+        ({"tool_choice": {"name": "weather"}}, InvalidArgument, "tool_choice is .*'type'"),
+        ({"tool_choice": 3}, InvalidArgument, "tool_choice is 3"),
+        ({"tool_choice": "required", "tools": []}, InvalidArgument, "tools to choose from"),
+        ({"parallel_tool_calls": "no"}, InvalidArgument, "parallel_tool_calls is 'no'"),
+        ({"strict_tools": "no"}, InvalidArgument, "strict_tools is 'no'"),
+        ({"strict_tools": True}, Unsupported, "strict_tools is to come"),
+        ({"tool_choice": "required"}, Unsupported, "tool_choice is to come"),
+        ({"tool_choice": "weather"}, Unsupported, "tool_choice is to come"),
+        ({"tool_choice": {"type": "function", "function": {"name": "weather"}}}, Unsupported,
+         "tool_choice is to come"),
+    ],
+)  # fmt: skip
+def test_choices_that_are_none_are_refused_and_those_to_come_say_so(
+    model: Any, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        model.generate(QUESTION, **{"tools": [weather], **options})
+
+
+# --- called --------------------------------------------------------------------------------------
+
+
+def test_a_call_is_given_back_and_not_run(model: Any, says: Any) -> None:
+    says(f"Let me see.{CALL}<|tool_response>")
+    ran: list[str] = []
+
+    def weather(city: str) -> None:
+        ran.append(city)
+
+    result = model.generate(QUESTION, tools=[weather])
+
+    (call,) = result.tool_calls
+    assert (call.name, dict(call.arguments), call.error) == ("weather", {"city": "Paris"}, None)
+    assert (result.text, result.finish_reason) == ("Let me see.", "tool_calls")
+    assert ran == []
+
+
+@pytest.mark.parametrize(
+    ("written", "error"),
+    [
+        (f"call:weather{{city:{Q}Paris{Q},unit:{Q}f{Q}}}", None),
+        ("call:weather{city:3}", 'city: 3 is not of type "string"'),
+        ("call:weather{}", '"city" is a required property'),
+        (f"call:rain{{city:{Q}Paris{Q}}}", "unknown tool 'rain', expected one of: weather"),
+    ],
+)
+@pytest.mark.parametrize("streamed", [False, True])
+def test_what_is_wrong_with_a_call_is_said_beside_it(
+    model: Any, says: Any, written: str, error: str | None, streamed: bool
+) -> None:
+    says(f"<|tool_call>{written}<tool_call|><|tool_response>")
+
+    if streamed:
+        *events, done = model.stream(QUESTION, tools=[weather])
+        result = done.result
+        assert [event.tool_call for event in events if event.tool_call] == list(result.tool_calls)
+    else:
+        result = model.generate(QUESTION, tools=[weather])
+
+    assert [call.error for call in result.tool_calls] == [error]
+    assert result.finish_reason == "tool_calls"
+
+
+def test_a_call_of_a_prompt_whose_tools_are_not_given_is_not_checked(model: Any, says: Any) -> None:
+    says(f"{CALL}<|tool_response>")
+    prompt = model.render(QUESTION, tools=[weather])
+
+    def errors(*arguments: Any, **options: Any) -> list[str | None]:
+        return [call.error for call in model.generate(*arguments, **options).tool_calls]
+
+    assert errors(prompt) == [None]
+    assert errors(prompt.token_ids) == [None]
+    assert errors(prompt, tools=[weather]) == [None]
+    assert errors(prompt, tools=[{"name": "rain"}]) == [
+        "unknown tool 'weather', expected one of: rain"
+    ]
+    assert errors(QUESTION) == ["unknown tool 'weather', expected none"]
+
+
+def test_parse_checks_against_the_tools_it_is_given(model: Any) -> None:
+    ids = model.encode("<|tool_call>call:weather{city:3}<tool_call|><|tool_response>", special=True)
+
+    assert model.parse(ids).tool_calls[0].error is None
+    assert model.parse(ids, tools=[weather]).tool_calls[0].error == (
+        'city: 3 is not of type "string"'
+    )
+
+
+def test_one_call_ends_the_answer_where_calls_are_not_parallel(model: Any, says: Any) -> None:
+    says(f"{CALL}{CALL}<|tool_response>")
+
+    both = model.generate(QUESTION, tools=[weather])
+    one = model.generate(QUESTION, tools=[weather], parallel_tool_calls=False)
+
+    assert len(both.tool_calls) == 2
+    assert len(one.tool_calls) == 1
+    assert one.tool_calls[0].error is None
+    assert one.finish_reason == both.finish_reason == "tool_calls"
+    assert one.token_ids.tolist() == both.token_ids.tolist()[: one.token_ids.size]
+
+
+@pytest.fixture
+def eager(load: Any, demo_folder: Path, tmp_path: Path) -> Any:
+    """The model without the bans that keep the demo from writing control tokens."""
+    for path in demo_folder.iterdir():
+        if path.name != "generation_config.json":
+            (tmp_path / path.name).symlink_to(path)
+    config = json.loads((demo_folder / "generation_config.json").read_text())
+    del config["suppress_tokens"]
+    (tmp_path / "generation_config.json").write_text(json.dumps(config))
+    return load(tmp_path)
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+def test_no_call_is_written_where_none_is_allowed(eager: Any, temperature: float) -> None:
+    model = eager
+    opening = int(model.encode("<|tool_call>", special=True)[0])
+    options = {"tools": [weather], "temperature": temperature, "seed": 3, "max_tokens": 20,
+               "ignore_stops": True, "logit_bias": {opening: 1000.0}}  # fmt: skip
+
+    free = model.generate(QUESTION, **options)
+    bound = model.generate(QUESTION, tool_choice="none", **options)
+
+    assert free.token_ids.tolist() == [opening] * 20
+    assert opening not in bound.token_ids.tolist()
+    # Still declared: the prompt, and with it the cache of a conversation, stays what it was.
+    assert bound.prompt_token_ids.tolist() == free.prompt_token_ids.tolist()
+
+
+def test_the_example_of_the_interface_runs(model: Any, says: Any) -> None:
+    says(f"{CALL}<|tool_response>")
+    messages = [*QUESTION]
+
+    r = model.generate(messages, tools=[weather], temperature=0)
+    call = r.tool_calls[0]
+    messages += [r.to_message(), {"role": "tool", "tool_call_id": call.id,
+                                  "content": weather(**call.arguments)}]  # fmt: skip
+
+    assert model.render(messages, tools=[weather]).text.endswith(
+        f"{CALL}<|tool_response>response:weather{{sky:{Q}clear{Q},temp:15}}<tool_response|>"
+    )
+
+
+# --- the command line ----------------------------------------------------------------------------
+
+
+def test_the_functions_of_a_file_are_declared_and_their_calls_shown(
+    demo_folder: Path, tmp_path: Path, says: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("def weather(city: str) -> str:\n    'Weather.'\n    raise SystemExit(9)\n")
+    says(f"{CALL}<|tool_response>")
+
+    code = cli.main(["generate", str(demo_folder), "Hi", "--tools", str(path), "--json"])
+
+    result = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert result["tool_calls"][0]["arguments"] == {"city": "Paris"}
+    assert result["settings"]["tools"][0]["function"]["description"] == "Weather."
+    assert cli.main(["generate", str(demo_folder), "Hi", "--tools", "none.py"]) == 2
+    assert "none.py, expected a Python file" in capsys.readouterr().err
+
+
+def test_a_call_is_no_part_of_the_answer_on_stdout(
+    demo_folder: Path, tmp_path: Path, says: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text("def weather(city: str) -> str:\n    return city\n")
+    says(f"Let me see.{CALL}<|tool_response>")
+
+    assert cli.main(["generate", str(demo_folder), "Hi", "--tools", str(path)]) == 0
+
+    out, err = capsys.readouterr()
+    assert out == "Let me see.\n"
+    assert "Paris" in err
+
+
+def test_no_name_of_ours_is_public_for_tools() -> None:
+    assert "Tool" not in cabochon.__all__
