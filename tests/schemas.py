@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-FORMATS = ("date", "uuid", "ipv4")
+FORMATS = ("date", "time", "date-time", "uuid", "ipv4")
 PATTERNS = (
     "^[a-c]{1,4}$",
     "^x[0-9]{2}$",

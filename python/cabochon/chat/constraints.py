@@ -37,6 +37,24 @@ _JSON = {
     "coerce_one_of": False,
     "lenient": False,
 }
+# What llguidance lets through of these formats is more than what is valid: 29 February of any year,
+# second 60 of any minute. The year 0000 is left out too, which no library of dates has.
+_YEAR = "([0-9]{3}[1-9]|[0-9]{2}[1-9][0-9]|[0-9][1-9][0-9]{2}|[1-9][0-9]{3})"
+_LEAP_YEAR = (
+    "([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"  # 4, 100, 400
+)
+_DATE = (
+    f"({_YEAR}-((0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-8])|(0[13-9]|1[0-2])-(29|30)"
+    f"|(0[13578]|1[02])-31)|{_LEAP_YEAR}-02-29)"
+)
+_TIME = (
+    r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
+)
+_FORMATS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
+_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")  # lists of them
+_NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
+_ONE_SCHEMA = ("items", "additionalProperties", "additionalItems")
 _T = TypeVar("_T")
 
 
@@ -220,7 +238,9 @@ class Compiler:
         """
         native = self._llguidance.LLMatcher
         if structure.kind == "schema":
-            grammar = native.grammar_from_json_schema(structure.value, overrides=_JSON)
+            grammar = native.grammar_from_json_schema(
+                _exact_formats(structure.value), overrides=_JSON
+            )
         elif structure.kind == "regex":
             grammar = native.grammar_from_regex(structure.value)
         elif structure.kind == "choices":
@@ -252,6 +272,28 @@ class Compiler:
             return matcher
 
         return _within(COMPILE_S, work, where)
+
+
+def _exact_formats(schema: Any) -> Any:
+    """The schema with a pattern in the place of each format that llguidance takes too widely."""
+    if not isinstance(schema, dict):
+        return schema
+    copy = dict(schema)
+    for key, value in schema.items():
+        if key in _ONE_SCHEMA:
+            copy[key] = _exact_formats(value)
+        elif key in _OF_SCHEMAS and isinstance(value, list):
+            copy[key] = [_exact_formats(item) for item in value]
+        elif key in _NAMED_SCHEMAS and isinstance(value, dict):
+            copy[key] = {name: _exact_formats(item) for name, item in value.items()}
+    pattern = _FORMATS.get(str(copy.get("format")))
+    if pattern is not None:
+        del copy["format"]
+        if "pattern" in copy:
+            copy["allOf"] = [*copy.get("allOf", ()), {"pattern": pattern}]
+        else:
+            copy["pattern"] = pattern
+    return copy
 
 
 def _llguidance() -> Any:

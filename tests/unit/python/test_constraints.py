@@ -138,6 +138,31 @@ def test_between_parts_of_json_at_most_a_space_or_a_line_and_its_indentation_sta
         assert not fits(compiler, text, schema=schema)
 
 
+@pytest.mark.parametrize(
+    ("format_", "yes", "no"),
+    [
+        (
+            "date",
+            ["2024-02-29", "2000-02-29", "2023-02-28", "2023-12-31", "2023-04-30"],
+            ["2023-02-29", "1900-02-29", "2023-04-31", "2023-02-30", "0000-01-01", "2023-13-01"],
+        ),
+        ("time", ["23:59:59Z", "00:00:00.25+05:30"], ["24:00:00Z", "12:00:60Z", "12:00:00"]),
+        (
+            "date-time",
+            ["2024-02-29T12:00:00Z"],
+            ["2023-02-29T12:00:00Z", "2024-02-29T12:00:60Z", "2024-02-29"],
+        ),
+        ("ipv4", ["1.2.3.4"], ["01.2.3.4", "256.1.1.1"]),
+    ],
+)
+def test_a_format_lets_through_what_is_valid_and_nothing_else(compiler, format_, yes, no) -> None:
+    inner = {"type": "string", "format": format_}
+    outer = {"$defs": {"format": {"anyOf": [{"type": "array", "items": inner}]}}}
+    for schema, form in ((inner, '"{}"'), ({**outer, "$ref": "#/$defs/format"}, '["{}"]')):
+        assert all(fits(compiler, form.format(text), schema=schema) for text in yes)
+        assert not any(fits(compiler, form.format(text), schema=schema) for text in no)
+
+
 @dataclasses.dataclass
 class Person:
     name: str
