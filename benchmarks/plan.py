@@ -45,10 +45,11 @@ def measure(folder: Path, weights: str, context: int) -> dict[str, Any]:
     before = Resident.now()
     with loading.load(folder, **options, progress=False) as model:
         generator = np.random.default_rng(0)
-        prompts = generator.integers(5, model.vocab_size, (SEQUENCES, context - 1)).tolist()
+        prompts = generator.integers(5, model.vocab_size, (SEQUENCES, context - 2)).tolist()
         model.logprobs(prompts[0][:300])
+        # The second tokens are drawn together, on two threads.
         model.generate(
-            prompts, max_tokens=1, seed=0, top_k=0, top_p=1.0, repetition_penalty=1.1,
+            prompts, max_tokens=2, seed=0, top_k=0, top_p=1.0, repetition_penalty=1.1,
             ignore_stops=True, progress=False,
         )  # fmt: skip
         after = Resident.now()

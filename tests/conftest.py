@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import local_hub
 import tiny
 from golden import Golden
 
@@ -33,3 +34,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 def golden(tiny_checkpoint: Callable[[str], Path]) -> Callable[[str], Golden]:
     """Name of a model to what transformers computed for it; the model itself is made again."""
     return functools.cache(lambda name: Golden.read(name, tiny_checkpoint(name)))
+
+
+@pytest.fixture
+def hub() -> Iterator[local_hub.Hub]:
+    """An empty hub on this machine."""
+    with local_hub.serve() as hub:
+        yield hub

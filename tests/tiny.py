@@ -480,3 +480,20 @@ def write(folder: Path, name: str, **keys: Any) -> Path:
     model = MODELS[name]
     keys.setdefault("unused_kv", model.unused_kv)
     return write_checkpoint(folder, model.config, model.seed, **keys)
+
+
+def write_headers(folder: Path, config: Config) -> Path:
+    """A bf16 checkpoint of full size whose weights are a hole in the file: zeros on no disk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    header, end = {}, 0
+    for name, shape in tensor_shapes(config).items():
+        begin, end = end, end + 2 * math.prod(shape)
+        name = tensor_prefix(config) + name
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with (folder / "model.safetensors").open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        file.truncate(8 + len(text) + end)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

@@ -41,12 +41,11 @@ int64_t Arena::padded_bytes(Dtype dtype, int64_t elements) {
 
 Tensor Arena::take(Dtype dtype, const Shape& shape) {
   const int64_t bytes = padded_bytes(dtype, shape.elements());
-  if (bytes > buffer_.bytes() - used_) {
-    throw OutOfMemory(text("an arena of ", buffer_.bytes(), " bytes has ", buffer_.bytes() - used_,
-                           " left, and ", shape, " ", dtype, " takes ", bytes,
-                           ": a bug in the memory plan"));
+  if (bytes > bytes_ - used_) {
+    throw OutOfMemory(text("an arena of ", bytes_, " bytes has ", bytes_ - used_, " left, and ",
+                           shape, " ", dtype, " takes ", bytes, ": a bug in the memory plan"));
   }
-  Tensor tensor{dtype, shape, buffer_.data() + used_};
+  Tensor tensor{dtype, shape, data_ + used_};
   used_ += bytes;
   return tensor;
 }

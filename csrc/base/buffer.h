@@ -28,11 +28,15 @@ class Buffer {
   int64_t bytes_ = 0;
 };
 
-// Hands out 64-byte aligned pieces of one buffer, in order; pieces live as long as the arena.
+// Hands out 64-byte aligned pieces of one buffer, in order; pieces live as long as the buffer.
 class Arena {
  public:
   Arena() = default;
-  explicit Arena(int64_t bytes, bool is_huge = false) : buffer_(bytes, is_huge) {}
+  explicit Arena(int64_t bytes, bool is_huge = false)
+      : buffer_(bytes, is_huge), data_(buffer_.data()), bytes_(bytes) {}
+  // Over memory that somebody else keeps.
+  explicit Arena(std::span<std::byte> memory)
+      : data_(memory.data()), bytes_(static_cast<int64_t>(memory.size())) {}
 
   // What a tensor of these elements takes from an arena.
   static int64_t padded_bytes(Dtype dtype, int64_t elements);
@@ -40,13 +44,15 @@ class Arena {
   // Throws OutOfMemory when the arena was sized too small: a bug of whoever planned it.
   Tensor take(Dtype dtype, const Shape& shape);
 
-  int64_t bytes() const { return buffer_.bytes(); }
-  std::span<std::byte> contents() const {
-    return {buffer_.data(), static_cast<size_t>(buffer_.bytes())};
-  }
+  int64_t bytes() const { return bytes_; }
+  std::span<std::byte> contents() const { return {data_, static_cast<size_t>(bytes_)}; }
+  // What nobody has taken.
+  std::span<std::byte> rest() const { return contents().subspan(static_cast<size_t>(used_)); }
 
  private:
-  Buffer buffer_;
+  Buffer buffer_;  // empty over memory of somebody else
+  std::byte* data_ = nullptr;
+  int64_t bytes_ = 0;
   int64_t used_ = 0;
 };
 

@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <utility>
 
 #include "base/error.h"
 
@@ -47,7 +46,7 @@ MappedFile::MappedFile(std::string path) : path_(std::move(path)) {
 
 MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), static_cast<size_t>(size_));
-  close(descriptor_);
+  if (descriptor_ >= 0) close(descriptor_);
 }
 
 bool MappedFile::is_unchanged() const noexcept {
@@ -58,7 +57,7 @@ bool MappedFile::is_unchanged() const noexcept {
 
 void MappedFile::release_pages() const noexcept {
   // A failure costs nothing but that the pages stay.
-  if (size_ > 0)
+  if (data_ != nullptr)
     ::madvise(const_cast<std::byte*>(data_), static_cast<size_t>(size_), MADV_DONTNEED);
 }
 
@@ -85,6 +84,11 @@ int MappedFile::try_read(int64_t offset, std::span<std::byte> out) const noexcep
 }
 
 void MappedFile::read(int64_t offset, std::span<std::byte> out, const std::string& what) const {
+  if (descriptor_ < 0) {
+    throw CheckpointError(text(path_, ": ", out.size(), " bytes at ", offset, " for ", what,
+                               " cannot be read: only the file's header is here; download it"),
+                          path_);
+  }
   const int error = try_read(offset, out);
   if (error > 0) {
     throw CheckpointError(text(path_, ": reading ", out.size(), " bytes at ", offset, " for ", what,

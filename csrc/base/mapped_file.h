@@ -1,4 +1,4 @@
-// One file, read-only: mapped whole, and readable by position.
+// One file, read-only: mapped whole, and readable by position; or one known by its size alone.
 #pragma once
 
 #include <sys/types.h>
@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <utility>
 
 namespace cabochon {
 
@@ -15,13 +16,17 @@ namespace cabochon {
 class MappedFile {
  public:
   explicit MappedFile(std::string path);
+  // A file that is elsewhere: nothing is opened, bytes() are none, and reading it throws.
+  MappedFile(std::string path, int64_t size) : path_(std::move(path)), size_(size) {}
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
 
   const std::string& path() const { return path_; }
   int64_t size() const { return size_; }
-  std::span<const std::byte> bytes() const { return {data_, static_cast<size_t>(size_)}; }
+  std::span<const std::byte> bytes() const {
+    return {data_, data_ == nullptr ? 0 : static_cast<size_t>(size_)};
+  }
 
   // Fills out from offset. A short read or another size or time than at opening is an error: the
   // file was cut or written to. Callable from any thread; `what` names the reader in the message.

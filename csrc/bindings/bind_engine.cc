@@ -3,11 +3,13 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <optional>
 
 #include "base/float_mode.h"
+#include "base/thread_pool.h"
 #include "bindings/convert.h"
 #include "bindings/core_call.h"
 #include "engine/engine.h"
@@ -61,11 +63,21 @@ void require_ids(const std::vector<int32_t>& ids, int vocab, const char* name) {
   }
 }
 
+// Tells a Python function, or None, how far a load is; Ctrl-C ends it. Called without the GIL.
+std::function<void(int64_t, int64_t)> reporter(const py::object& progress) {
+  return [&progress](int64_t done, int64_t total) {
+    const py::gil_scoped_acquire acquire;
+    if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+    if (!progress.is_none()) progress(done, total);
+  };
+}
+
 PackedKey to_key(const py::bytes& key) {
   const std::string_view bytes = key;
   PackedKey out;
   if (bytes.size() != out.size()) {
-    throw InvalidArgument(text("packed_key has ", bytes.size(), " bytes, expected ", out.size()));
+    throw InvalidArgument(
+        text("the key of a packed file has ", bytes.size(), " bytes, expected ", out.size()));
   }
   std::memcpy(out.data(), bytes.data(), out.size());
   return out;
@@ -114,28 +126,21 @@ class PyEngine {
   PyEngine(std::shared_ptr<Checkpoint> checkpoint, const py::object& plan,
            const std::map<std::string, std::string>& formats, const std::string& kv, int threads,
            int64_t max_rows, int64_t global_pages, int64_t sliding_pages,
-           const std::string& per_layer_table, const std::optional<std::string>& packed,
-           const py::bytes& packed_key, const py::object& progress,
+           const std::string& per_layer_table, const std::shared_ptr<PackedFile>& packed,
+           const std::shared_ptr<PackedFile>& packed_table, const py::object& progress,
            const std::vector<std::string>& lattices) {
-    std::optional<PackedFile> file;
-    if (packed.has_value()) file.emplace(*packed, to_key(packed_key));
     const EngineOptions options{.kv = to_kv_dtype(kv),
                                 .weights = to_formats(formats, per_layer_table, lattices),
                                 .threads = threads,
                                 .max_rows = max_rows,
                                 .global_pages = global_pages,
                                 .sliding_pages = sliding_pages,
-                                .packed = file.has_value() ? &*file : nullptr};
+                                .packed = {.weights = packed.get(), .table = packed_table}};
     ModelPlan native = to_plan(plan);
     const CoreCall inside;
     const DefaultFloatMode mode;
     engine_ = std::make_unique<Engine>(std::move(checkpoint), std::move(native), options,
-                                       [&](int64_t done, int64_t total) {
-                                         const py::gil_scoped_acquire acquire;
-                                         if (PyErr_CheckSignals() != 0)
-                                           throw py::error_already_set();
-                                         if (!progress.is_none()) progress(done, total);
-                                       });
+                                       reporter(progress));
   }
 
   Engine& open() const {
@@ -149,7 +154,9 @@ class PyEngine {
     const Engine& engine = open();
     const PackedKey native = to_key(key);
     const CoreCall inside;
-    PackedFile::write(path, native, about, engine.weight_arena(), engine.threads());
+    const auto arena = engine.weight_arena();
+    PackedFile::write(
+        {path, native, about}, std::ssize(arena), [&] { return arena; }, engine.threads());
   }
 
   void close() {
@@ -265,12 +272,37 @@ class PyEngine {
 
 void bind_engine(py::module_& module) {
   module.attr("PACKING_VERSION") = PackedFile::kVersion;
-  module.def("packed_about", [](const std::string& path) { return PackedFile(path).about(); });
-  module.def("verify_packed", [](const std::string& path) {
-    const PackedFile file(path);
-    const CoreCall inside;
-    file.verify(1);
-  });
+  py::class_<PackedFile, std::shared_ptr<PackedFile>>(module, "PackedFile")
+      .def(py::init([](const std::string& path, const std::optional<py::bytes>& key) {
+             return key.has_value() ? std::make_shared<PackedFile>(path, to_key(*key))
+                                    : std::make_shared<PackedFile>(path);
+           }),
+           py::arg("path"), py::arg("key") = py::none())
+      .def_property_readonly("about", &PackedFile::about)
+      .def(
+          "verify",
+          [](const PackedFile& file, int threads) {
+            const CoreCall inside;
+            const ThreadPool::Lease lease(ThreadPool::shared(), threads);
+            file.verify(threads);
+          },
+          py::arg("threads") = 1);
+  module.def(
+      "write_table",
+      [](const Checkpoint& checkpoint, const py::object& plan, const std::string& format,
+         const std::string& path, const py::bytes& key, const std::string& about, int threads,
+         const py::object& progress) {
+        const ModelPlan native = to_plan(plan);
+        const WeightFormats formats = to_formats({{"per_layer_table", format}}, "disk", {});
+        const NewPackedFile file{path, to_key(key), about};
+        const CoreCall inside;
+        const DefaultFloatMode mode;
+        const ThreadPool::Lease lease(ThreadPool::shared(), threads);
+        write_table(checkpoint, native, formats, file, threads, reporter(progress));
+      },
+      py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("format"), py::arg("path"),
+      py::arg("key"), py::arg("about") = "", py::arg("threads") = 1,
+      py::arg("progress") = py::none());
   module.attr("PAGE_POSITIONS") = kPagePositions;
   module.attr("WANT_SAMPLE") = static_cast<int>(Want::kSample);
   module.attr("WANT_TARGET") = static_cast<int>(Want::kTarget);
@@ -296,12 +328,13 @@ void bind_engine(py::module_& module) {
   py::class_<PyEngine>(module, "Engine")
       .def(py::init<std::shared_ptr<Checkpoint>, const py::object&,
                     const std::map<std::string, std::string>&, const std::string&, int, int64_t,
-                    int64_t, int64_t, const std::string&, const std::optional<std::string>&,
-                    const py::bytes&, const py::object&, const std::vector<std::string>&>(),
+                    int64_t, int64_t, const std::string&, const std::shared_ptr<PackedFile>&,
+                    const std::shared_ptr<PackedFile>&, const py::object&,
+                    const std::vector<std::string>&>(),
            py::arg("checkpoint").none(false), py::arg("plan"), py::kw_only(), py::arg("formats"),
            py::arg("kv"), py::arg("threads"), py::arg("max_rows"), py::arg("global_pages"),
            py::arg("sliding_pages"), py::arg("per_layer_table") = "disk",
-           py::arg("packed") = py::none(), py::arg("packed_key") = py::bytes(),
+           py::arg("packed") = py::none(), py::arg("packed_table") = py::none(),
            py::arg("progress") = py::none(), py::arg("lattices") = std::vector<std::string>())
       .def_property_readonly("tier", [](const PyEngine& e) { return e.open().tier(); })
       .def_property_readonly("activations",

@@ -179,12 +179,16 @@ void bind_testing_engine(py::module_& module) {
       [](const Array<float>& logits, const SamplingArgs& args, const Array<int32_t>& history,
          int64_t position, const std::optional<Array<uint32_t>>& mask) {
         Row row(logits);
-        Sampler sampler;
-        sampler.prepare(row.values.size(), 1, &args, view(history).size());
-        const int32_t token = sampler.draw(row.logits(), args, view(history),
-                                           mask.has_value() ? view(*mask) : Mask{}, position);
+        Arena arena(Sampler::bytes(logits.size()));
+        Sampler sampler(arena, logits.size());
+        const Mask allowed = mask.has_value() ? view(*mask) : Mask{};
+        const int32_t token = sampler.draw(row.logits(), args, view(history), allowed, position);
         if (std::memcmp(row.values.data(), logits.data(), row.values.size() * sizeof(float)) != 0) {
           throw std::runtime_error("testing: draw left the logits changed");
+        }
+        Row again(logits);
+        if (sampler.draw(again.logits(), args, view(history), allowed, position) != token) {
+          throw std::runtime_error("testing: drawn again, it is another token");
         }
         return token;
       },
@@ -194,7 +198,8 @@ void bind_testing_engine(py::module_& module) {
       "largest",
       [](const Array<float>& logits, size_t k) {
         Row row(logits);
-        Sampler sampler;
+        Arena arena(Sampler::bytes(logits.size()));
+        Sampler sampler(arena, logits.size());
         std::vector<std::pair<int32_t, float>> out;
         for (const Candidate& c : sampler.largest(row.logits(), k)) {
           out.emplace_back(c.id, c.logit);

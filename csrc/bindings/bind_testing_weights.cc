@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <stdexcept>
@@ -180,12 +181,13 @@ Array<uint8_t> unpack_words(const Array<int32_t>& words) {
 }
 
 // Rows of a tensor through a RowSource: those of `whole` entirely, of the others `front` columns;
-// bytes [ids, columns * element], 0xa5 where nothing was written, and the failures. place: "disk",
-// or "memory", there rounded to `format` where that is not empty.
+// bytes [ids, columns * element], 0xa5 where nothing was written, and the failures. place: "disk"
+// or "memory"; rounded to `format` where that is not empty, on disk to the file `packed`, which is
+// read where it exists and else written.
 py::tuple gather_rows(const std::shared_ptr<Checkpoint>& checkpoint, const std::string& name,
                       const std::string& place, const std::string& format,
                       const Array<int32_t>& ids, const Array<int32_t>& whole, int64_t front,
-                      int threads) {
+                      int threads, const std::string& packed) {
   const TensorEntry* entry = checkpoint->find(name);
   require(entry != nullptr, "no such tensor");
   const Tensor table = checkpoint->view(*entry);
@@ -194,13 +196,21 @@ py::tuple gather_rows(const std::shared_ptr<Checkpoint>& checkpoint, const std::
                          .columns = table.shape.back()};
   const ThreadPool::Lease lease(ThreadPool::shared(), threads);
   std::vector<std::byte> rows;
+  std::optional<PackedFile> file;
   std::optional<RowSource> source;
   if (place == "memory") {
     rows.resize(static_cast<size_t>(table.shape[0] * layout.row_bytes()));
-    load_rows(*checkpoint, *entry, layout, rows, threads);
+    load_rows(*checkpoint, *entry, layout, 0, rows, threads);
     source.emplace(layout, rows.data(), threads, ids.size());
+  } else if (layout.format == nullptr) {
+    source.emplace(layout, checkpoint->file(*entry), entry->begin, threads, ids.size());
   } else {
-    source.emplace(checkpoint, *entry, threads, ids.size());
+    if (!std::filesystem::exists(packed)) {
+      write_rows(*checkpoint, *entry, layout, {.path = packed, .key = {}, .about = {}}, threads,
+                 [](int64_t, int64_t) {});
+    }
+    file.emplace(packed);
+    source.emplace(layout, file->file(), file->data_begin(), threads, ids.size());
   }
   const int64_t row_bytes = layout.columns * byte_size(source->dtype());
   Array<uint8_t> failures(ids.size());
@@ -231,7 +241,7 @@ void bind_testing_weights(py::module_& module) {
              arg("is_searched") = false, arg("importance") = py::none());
   module.def("gather_rows", &gather_rows, arg("checkpoint"), arg("name"), arg("place"),
              arg("format"), arg("ids").noconvert(), arg("whole").noconvert(), arg("front"),
-             arg("threads"));
+             arg("threads"), arg("packed") = "");
   module.def("recover_blocks", &recover<recover_block>, arg("values").noconvert());
   module.def("recover_codes", &recover<recover_codes>, arg("values").noconvert());
   module.def("recover_panel", &recover_one_panel, arg("values").noconvert());

@@ -1,6 +1,7 @@
 #include <pybind11/stl.h>
 
 #include <memory>
+#include <optional>
 #include <set>
 #include <tuple>
 
@@ -15,20 +16,22 @@ namespace {
 using Entry = std::tuple<std::string, std::string, std::vector<int64_t>, int, int64_t, int64_t>;
 
 std::shared_ptr<Checkpoint> open_checkpoint(const std::vector<std::string>& shards,
-                                            const std::vector<Entry>& rows) {
+                                            const std::vector<Entry>& rows,
+                                            const std::optional<std::vector<int64_t>>& sizes) {
   std::vector<TensorEntry> entries;
   entries.reserve(rows.size());
   for (const auto& [name, dtype, shape, shard, begin, end] : rows) {
     entries.push_back({name, dtype, shape, shard, begin, end});
   }
-  return std::make_shared<Checkpoint>(shards, std::move(entries));
+  return std::make_shared<Checkpoint>(shards, std::move(entries), sizes);
 }
 
 }  // namespace
 
 void bind_weights(py::module_& module) {
   py::class_<Checkpoint, std::shared_ptr<Checkpoint>>(module, "Checkpoint")
-      .def(py::init(&open_checkpoint), py::arg("shards"), py::arg("entries"));
+      .def(py::init(&open_checkpoint), py::arg("shards"), py::arg("entries"), py::kw_only(),
+           py::arg("sizes") = py::none());
 
   py::class_<MemoryPlan>(module, "MemoryPlan")
       .def_property_readonly("rows",
@@ -47,6 +50,7 @@ void bind_weights(py::module_& module) {
       .def_readonly("packed_bytes", &MemoryPlan::packed_bytes)
       .def_readonly("mapped_bytes", &MemoryPlan::mapped_bytes)
       .def_readonly("disk_bytes", &MemoryPlan::disk_bytes)
+      .def_readonly("table_bytes", &MemoryPlan::table_bytes)
       .def_readonly("global_pages_per_sequence", &MemoryPlan::global_pages_per_sequence)
       .def_readonly("sliding_pages_per_sequence", &MemoryPlan::sliding_pages_per_sequence);
 
@@ -54,22 +58,22 @@ void bind_weights(py::module_& module) {
       "memory_plan",
       [](const Checkpoint& checkpoint, const py::object& plan,
          const std::map<std::string, std::string>& formats, const std::string& kv, int64_t context,
-         int64_t max_rows, const std::string& per_layer_table,
+         int64_t max_rows, int threads, const std::string& per_layer_table,
          const std::vector<std::string>& lattices) {
         return make_memory_plan(checkpoint, to_plan(plan),
                                 to_formats(formats, per_layer_table, lattices), to_kv_dtype(kv),
-                                context, max_rows);
+                                context, max_rows, threads);
       },
       py::arg("checkpoint"), py::arg("plan"), py::kw_only(), py::arg("formats"), py::arg("kv"),
-      py::arg("context"), py::arg("max_rows"), py::arg("per_layer_table") = "disk",
-      py::arg("lattices") = std::vector<std::string>());
+      py::arg("context"), py::arg("max_rows"), py::arg("threads"),
+      py::arg("per_layer_table") = "disk", py::arg("lattices") = std::vector<std::string>());
 
   module.def(
       "find_lattices",
       [](const Checkpoint& checkpoint, const py::object& plan,
          const std::set<std::string>& classes) {
         std::set<TensorClass> asked;
-        for (const std::string& name : classes) asked.insert(to_packed_class(name));
+        for (const std::string& name : classes) asked.insert(to_rounded_class(name));
         const ModelPlan native = to_plan(plan);
         const py::gil_scoped_release release;
         return find_lattices(checkpoint, native, asked);

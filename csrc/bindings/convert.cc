@@ -133,16 +133,12 @@ Dtype to_kv_dtype(const std::string& kv) {
   throw InvalidArgument(text("kv is '", kv, "', expected 'f32', 'bf16' or 'int8'"));
 }
 
-TensorClass to_packed_class(const std::string& name) {
-  constexpr TensorClass kPackable[] = {TensorClass::kHead,      TensorClass::kPerLayer,
-                                       TensorClass::kAttention, TensorClass::kMlp,
-                                       TensorClass::kExperts,   TensorClass::kPerLayerTable};
-  const auto* found = std::find_if(std::begin(kPackable), std::end(kPackable),
-                                   [&](TensorClass c) { return name == name_of(c); });
-  if (found == std::end(kPackable)) {
-    throw InvalidArgument(text("formats: '", name, "' is no class that can be packed"));
+TensorClass to_rounded_class(const std::string& name) {
+  for (int index = 0; index < kTensorClasses; ++index) {
+    const auto found = static_cast<TensorClass>(index);
+    if (name == name_of(found) && facts_of(found).may_be_rounded) return found;
   }
-  return *found;
+  throw InvalidArgument(text("formats: '", name, "' is no class that can be rounded"));
 }
 
 WeightFormats to_formats(const std::map<std::string, std::string>& formats,
@@ -170,10 +166,7 @@ WeightFormats to_formats(const std::map<std::string, std::string>& formats,
       throw InvalidArgument(text("formats: ", name, " is '", format,
                                  "', expected 'int8', 'int4', 'int4-searched' or 'int4-absmax'"));
     }
-    out.classes[static_cast<size_t>(to_packed_class(name))] = chosen->format;
-  }
-  if (out.format_of(TensorClass::kPerLayerTable) != nullptr && !out.is_table_in_memory) {
-    throw Unsupported("a rounded per-layer table on disk is to come; 'memory' is there");
+    out.classes[static_cast<size_t>(to_rounded_class(name))] = chosen->format;
   }
   return out;
 }

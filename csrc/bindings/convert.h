@@ -78,13 +78,13 @@ ModelPlan to_plan(const py::object& plan);
 
 Dtype to_kv_dtype(const std::string& kv);  // "f32", "bf16" or "int8"
 
-// {"attention": "int4", "head": "int8", ...}: classes that are packed; others stay as stored, but
+// {"attention": "int4", "head": "int8", ...}: classes that are rounded; others stay as stored, but
 // for the tensors that are named as lying on a lattice. per_layer_table: "disk" or "memory".
 WeightFormats to_formats(const std::map<std::string, std::string>& formats,
                          const std::string& per_layer_table,
                          const std::vector<std::string>& lattices);
 
-TensorClass to_packed_class(const std::string& name);
+TensorClass to_rounded_class(const std::string& name);  // ClassFacts::may_be_rounded
 
 // A NumPy array that Python can no longer write to.
 void make_read_only(py::array& array);

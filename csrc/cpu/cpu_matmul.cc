@@ -1,24 +1,28 @@
 // Projections: weight rows are split over threads, every thread takes all tokens.
 #include <algorithm>
+#include <type_traits>
 
 #include "cpu/cpu_ops.h"
 
 namespace cabochon::cpu {
 
-void CpuOps::reserve(int64_t tokens, int64_t cols) {
+void CpuOps::reserve(int64_t tokens, int64_t cols, int64_t ffn) {
   const auto grow = [](auto& buffer, int64_t size) {
-    if (std::ssize(buffer) < size) buffer.resize(static_cast<size_t>(size));
+    // A new one, not a larger one: that might take more than it was asked for.
+    if (std::ssize(buffer) < size)
+      buffer = std::decay_t<decltype(buffer)>(static_cast<size_t>(size));
   };
   grow(codes_, tokens * cols);
   grow(scales_, tokens * (cols / kFineGranule));
   grow(sums_, tokens * (cols / 32));
+  grow(gated_, gated_scratch(tokens, ffn, threads_));
 }
 
 CpuOps::Activations CpuOps::prepare(const float* x, int64_t tokens, int64_t cols,
                                     const PackedWeight& weight) {
   Activations out{.x = x, .tokens = tokens, .cols = cols};
   if (!weight.is_packed()) return out;
-  reserve(tokens, cols);
+  reserve(tokens, cols, 0);
   const int64_t granule = weight.granule;
   const int64_t granules = (cols + granule - 1) / granule;
   const auto n = static_cast<size_t>(cols);
@@ -85,15 +89,19 @@ void CpuOps::compute_project(const ProjectArgs& args) {
 
 void CpuOps::compute_gated_matmul(const GatedMatmulArgs& args) {
   const int64_t tokens = args.x.shape[0], rows = args.gate.rows;
+  reserve(tokens, 0, rows);
   const Activations x = prepare(args.x, args.gate.is_packed() ? args.gate : args.up);
   for_rows(rows, kRowGranule, 2 * tokens * args.gate.cols, [&](RowRange range) noexcept {
     // Few rows: all of gate, then all of up, two streams of weights. Many: both for some columns,
     // so that the products meet before they leave the cache.
     const int64_t size = range.end - range.begin;
-    const bool is_blocked = tokens >= kGatedTokens && size >= 2 * kGatedColumns;
+    const bool is_many = tokens >= kGatedTokens;
+    const bool is_blocked = is_many && size >= 2 * kGatedColumns;
     const int64_t step = is_blocked ? kGatedColumns : size;
-    // This thread's part of the scratch: [tokens, step] of up, then the same of gate.
-    float* up = args.up_rows.floats() + range.begin * tokens;
+    // [tokens, step] of up, then the same of gate: in this thread's part of the scratch, which
+    // holds 2 * kGatedColumns at most, or at the place of the range itself.
+    const int64_t place = is_many ? 2 * kGatedColumns * range.thread : range.begin;
+    float* up = gated_.data() + place * tokens;
     for (int64_t first = range.begin; first < range.end; first += step) {
       const int64_t count = std::min(step, range.end - first);
       float* out = args.out.floats() + first;

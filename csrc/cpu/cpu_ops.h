@@ -30,10 +30,11 @@ class CpuOps final : public Ops {
   CpuOps(const Kernels& kernels, int threads);
 
   std::string tier() const override { return kernels_.tier; }
-  void reserve(int64_t tokens, int64_t cols) override;
+  void reserve(int64_t tokens, int64_t cols, int64_t ffn) override;
   int64_t reserved_bytes() const override {
     return static_cast<int64_t>(codes_.capacity() + sizeof(float) * scales_.capacity() +
-                                sizeof(int32_t) * sums_.capacity());
+                                sizeof(int32_t) * sums_.capacity() +
+                                sizeof(float) * gated_.capacity());
   }
   SearchInt4 search_int4() const override { return kernels_.search_int4; }
 
@@ -53,12 +54,30 @@ class CpuOps final : public Ops {
   void compute_experts(const ExpertsArgs& args) override;
   void compute_head(const HeadArgs& args) override;
 
-  // Runs fn over row ranges: on this thread alone when the whole costs less than a barrier is
-  // worth.
+  // Runs fn over row ranges whose sizes are multiples of `granule` (but for the last): on this
+  // thread alone when the whole costs less than a barrier is worth. Each thread has a range of its
+  // own, three quarters of its share; threads take the rest piece by piece as they get free, since
+  // one may get less of the memory's rate than another, or lose its core for a while.
   template <typename Fn>
   void for_rows(int64_t rows, int64_t granule, int64_t operations_per_row, Fn&& fn) {
+    const int64_t units = (rows + granule - 1) / granule;
     const bool is_small = rows * operations_per_row < kOperationsWorthABarrier;
-    pool_.parallel_for(is_small ? 1 : threads_, rows, granule, fn);
+    if (is_small || threads_ == 1 || units <= threads_) {
+      pool_.parallel_for(is_small ? 1 : threads_, rows, granule, fn);
+      return;
+    }
+    const int64_t own = units * 3 / 4 / threads_;
+    const int64_t piece = std::max<int64_t>(1, units / (threads_ * kRunsPerThread));
+    std::atomic<int64_t> next{own * threads_};
+    pool_.parallel_for(threads_, threads_, 1, [&](RowRange range) noexcept {
+      const auto run = [&](int64_t begin, int64_t end) {
+        fn(RowRange{begin * granule, std::min(end * granule, rows), range.thread});
+      };
+      if (own > 0) run(range.begin * own, range.end * own);
+      for (int64_t begin = next.fetch_add(piece); begin < units; begin = next.fetch_add(piece)) {
+        run(begin, std::min(begin + piece, units));
+      }
+    });
   }
 
   // The same for work that differs from row to row: threads take runs of rows as they get free.
@@ -103,8 +122,6 @@ class CpuOps final : public Ops {
   static constexpr int64_t kOperationsWorthABarrier = 1 << 18;
   static constexpr int64_t kRunsPerThread = 16;
   static constexpr int64_t kRowGranule = 32;  // weight rows a thread takes at least: one panel
-  // gated_matmul: from so many tokens on, so many columns of gate and up at a time.
-  static constexpr int64_t kGatedTokens = 16, kGatedColumns = 64;
 
   Kernels kernels_;
   int threads_;
@@ -114,6 +131,7 @@ class CpuOps final : public Ops {
   std::vector<int8_t> codes_;
   std::vector<float> scales_;
   std::vector<int32_t> sums_;
+  std::vector<float> gated_;  // what gated_matmul works in
   static constexpr int64_t kMostItems = 256;
   std::vector<AttentionItem> items_;  // of attention: those computed before the next barrier
   std::vector<int64_t> runs_;         // where in items_ the partitions of other queries begin

@@ -109,11 +109,12 @@ Moments calibrate(const std::shared_ptr<const Checkpoint>& checkpoint, const Mod
   if (sums.is_empty()) return {};
 
   const Moments none;
-  const LoadedWeights stored(checkpoint, plan, {}, threads, nullptr, nullptr, none,
+  const LoadedWeights stored(checkpoint, plan, {}, threads, {}, nullptr, none,
                              [](int64_t, int64_t) {});
   std::optional<RowSource> per_layer_rows;
-  if (const TensorEntry* table = stored.per_layer_table().entry) {
-    per_layer_rows.emplace(checkpoint, *table, threads, kTokens);
+  const PerLayerTable& table = stored.per_layer_table();
+  if (table.entry != nullptr) {
+    per_layer_rows.emplace(table.layout, *table.file, table.begin, threads, kTokens);
   }
   constexpr int64_t kPages = (kTokens + kPagePositions - 1) / kPagePositions;
   const KvCache cache(plan, Dtype::kF32, kPages, kPages);
@@ -142,11 +143,10 @@ Moments calibrate(const std::shared_ptr<const Checkpoint>& checkpoint, const Mod
                                         after_layer);
   sums.observe(stored.weights().head, normed);
   if (std::count(failures.begin(), failures.end(), 0) != kTokens) {
-    const TensorEntry& table = *stored.per_layer_table().entry;
-    const std::string& path = checkpoint->file(table).path();
+    const std::string& path = table.file->path();
     checkpoint->require_unchanged();
-    throw CheckpointError(text(path, ": tensor ", table.name, ": a row could not be read"), path,
-                          table.name);
+    throw CheckpointError(text(path, ": tensor ", table.entry->name, ": a row could not be read"),
+                          path, table.entry->name);
   }
   checkpoint->release_pages();  // the load reads the file by itself; 26B would hold 46 GB of it
   return sums.moments();

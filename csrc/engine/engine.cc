@@ -16,27 +16,29 @@ constexpr auto kAskEvery = std::chrono::milliseconds(50);
 
 ModelPlan checked(ModelPlan plan, const EngineOptions& options) {
   check_plan(plan);
-  check_sizes(options.max_rows, 1, options.global_pages, options.sliding_pages);
+  check_sizes(options.max_rows, 1, options.global_pages, options.sliding_pages, options.threads);
   return plan;
 }
 
-std::unique_ptr<RowSource> row_source(const std::shared_ptr<const Checkpoint>& checkpoint,
-                                      const PerLayerTable& table, const EngineOptions& options) {
+std::unique_ptr<RowSource> row_source(const PerLayerTable& table, const EngineOptions& options) {
   if (table.entry == nullptr) return nullptr;
   if (table.rows != nullptr) {
     return std::make_unique<RowSource>(table.layout, table.rows, options.threads, options.max_rows);
   }
-  return std::make_unique<RowSource>(checkpoint, *table.entry, options.threads, options.max_rows);
+  return std::make_unique<RowSource>(table.layout, *table.file, table.begin, options.threads,
+                                     options.max_rows);
 }
 
-void require(bool is_true, const std::string& message) {
-  if (!is_true) throw InvalidArgument("step: " + message);
+// The parts make a message only when there is something to say.
+template <typename... Parts>
+void require(bool is_true, const Parts&... parts) {
+  if (!is_true) throw InvalidArgument(text("step: ", parts...));
 }
 
 void require_pages(std::span<const int32_t> pages, int64_t count, const char* kind, size_t index) {
   for (const int32_t page : pages) {
-    require(page >= 0 && page < count,
-            text("sequence ", index, " has ", kind, " page ", page, ", the cache has ", count));
+    require(page >= 0 && page < count, "sequence ", index, " has ", kind, " page ", page,
+            ", the cache has ", count);
   }
 }
 
@@ -54,8 +56,8 @@ void require_own_pages(const Batch& batch, std::span<const int32_t> SequenceSlic
       for (const SequenceSlice& other : batch.sequences) {
         held += std::count((other.*pages).begin(), (other.*pages).end(), page);
       }
-      require(held == 1, text("sequence ", i, " writes to ", kind, " page ", page,
-                              ", which stands ", held, " times in the page tables of this batch"));
+      require(held == 1, "sequence ", i, " writes to ", kind, " page ", page, ", which stands ",
+              held, " times in the page tables of this batch");
     }
   }
 }
@@ -68,36 +70,42 @@ Engine::Engine(std::shared_ptr<const Checkpoint> checkpoint, ModelPlan plan,
       options_(options),
       checkpoint_(std::move(checkpoint)),
       ops_(make_ops("cpu", options.threads)),
-      moments_(options.packed == nullptr ? calibrate(checkpoint_, plan_, options.weights, *ops_,
-                                                     options.threads, [&] { progress(0, 1); })
-                                         : Moments{}),
+      moments_(options.packed.weights == nullptr
+                   ? calibrate(checkpoint_, plan_, options.weights, *ops_, options.threads,
+                               [&] { progress(0, 1); })
+                   : Moments{}),
       loaded_(checkpoint_, plan_, options.weights, options.threads, options.packed,
               ops_->search_int4(), moments_, progress),
-      per_layer_rows_(row_source(checkpoint_, loaded_.per_layer_table(), options)),
+      per_layer_rows_(row_source(loaded_.per_layer_table(), options)),
       cache_(plan_, options.kv, options.global_pages, options.sliding_pages),
-      decoder_(plan_, loaded_.weights(), per_layer_rows_.get(), *ops_, options.max_rows),
-      head_arena_(head_bytes(plan_.vocab)),
+      decoder_(plan_, loaded_.weights(), per_layer_rows_.get(), *ops_, options.max_rows,
+               head_bytes(plan_.vocab)),
+      head_arena_(decoder_.after_layers()),
       logits_(head_arena_.take(Dtype::kF32, {kHeadRows, plan_.vocab})),
       largest_(head_arena_.take(Dtype::kF32,
                                 {kHeadRows, (plan_.vocab + kLogitBlock - 1) / kLogitBlock})),
       chunk_sums_(head_arena_.take(Dtype::kF32,
                                    {kHeadRows, (plan_.vocab + kLogitChunk - 1) / kLogitChunk})),
-      samplers_(static_cast<size_t>(options.threads)) {
-  if (loaded_.is_any_packed()) ops_->reserve(options.max_rows, plan_.widest_input());
+      sampler_arena_(samplers_bytes(plan_.vocab, options.threads)) {
+  for (int i = 0; i < sampler_count(options.threads); ++i) {
+    samplers_.emplace_back(sampler_arena_, plan_.vocab);
+  }
+  ops_->reserve(options.max_rows, loaded_.is_any_packed() ? plan_.widest_input() : 0,
+                plan_.widest_ffn());
 }
 
 int64_t Engine::scratch_bytes() const {
-  return decoder_.scratch_bytes() + head_arena_.bytes() + ops_->reserved_bytes();
+  return decoder_.scratch_bytes() + sampler_arena_.bytes() + ops_->reserved_bytes();
 }
 
 void Engine::check(const Batch& batch) const {
   const int64_t rows = std::ssize(batch.tokens);
-  require(rows > 0 && rows <= options_.max_rows,
-          text(rows, " tokens, expected 1 to ", options_.max_rows));
+  require(rows > 0 && rows <= options_.max_rows, rows, " tokens, expected 1 to ",
+          options_.max_rows);
   const int64_t ids =
       plan_.per_layer_vocab > 0 ? std::min(plan_.vocab, plan_.per_layer_vocab) : plan_.vocab;
   for (const int32_t token : batch.tokens) {
-    require(token >= 0 && token < ids, text("token id ", token, " is not in 0 to ", ids - 1));
+    require(token >= 0 && token < ids, "token id ", token, " is not in 0 to ", ids - 1);
   }
   const int64_t window = kv_sizes(plan_, options_.kv).longest_window;
   int64_t next = 0;
@@ -105,26 +113,26 @@ void Engine::check(const Batch& batch) const {
     const SequenceSlice& s = batch.sequences[i];
     require(s.first_token == next && s.tokens > 0 && s.tokens <= rows - next && s.position >= 0 &&
                 s.position < kMaxPosition,
-            text("sequence ", i, " takes ", s.tokens, " rows from ", s.first_token, " at position ",
-                 s.position, ", expected rows from ", next, " of ", rows));
+            "sequence ", i, " takes ", s.tokens, " rows from ", s.first_token, " at position ",
+            s.position, ", expected rows from ", next, " of ", rows);
     next += s.tokens;
     require_pages(s.global_pages, cache_.global_pages(), "global", i);
     require_pages(s.sliding_pages, cache_.sliding_pages(), "sliding", i);
     const int64_t end = s.position + s.tokens;
     const int64_t global = kPagePositions * std::ssize(s.global_pages);
-    require(end <= global,
-            text("sequence ", i, " ends at position ", end, ", its global pages at ", global));
+    require(end <= global, "sequence ", i, " ends at position ", end, ", its global pages at ",
+            global);
     // Before the ring comes round for the first time, every position has a place of its own.
     const int64_t ring = kPagePositions * std::ssize(s.sliding_pages);
     const int64_t needed = window + s.tokens + kPagePositions - 1;
-    require(window == 0 || end <= ring || ring >= needed,
-            text("sequence ", i, " has a ring of ", ring, " positions, expected ", needed,
-                 " for a window of ", window, " and ", s.tokens, " tokens"));
+    require(window == 0 || end <= ring || ring >= needed, "sequence ", i, " has a ring of ", ring,
+            " positions, expected ", needed, " for a window of ", window, " and ", s.tokens,
+            " tokens");
   }
-  require(next == rows, text("sequences cover ", next, " of ", rows, " rows"));
+  require(next == rows, "sequences cover ", next, " of ", rows, " rows");
   require_own_pages(batch, &SequenceSlice::global_pages, "global");
   if (window > 0) require_own_pages(batch, &SequenceSlice::sliding_pages, "sliding");
-  require(batch.top >= 0 && batch.top <= 256, text("top is ", batch.top, ", expected 0 to 256"));
+  require(batch.top >= 0 && batch.top <= 256, "top is ", batch.top, ", expected 0 to 256");
   for (size_t i = 0; i < batch.sequences.size(); ++i) {
     const SequenceSlice& s = batch.sequences[i];
     const bool is_sampled =
@@ -132,18 +140,18 @@ void Engine::check(const Batch& batch) const {
           return wish.want == Want::kSample && wish.token >= s.first_token &&
                  wish.token < s.first_token + s.tokens;
         });
-    require(s.mask.empty() || std::ssize(s.mask) == (plan_.vocab + 31) / 32,
-            text("sequence ", i, " has a mask of ", s.mask.size(), " words, expected ",
-                 (plan_.vocab + 31) / 32, " for ", plan_.vocab, " ids"));
-    require(!is_sampled || s.sampling != nullptr,
-            text("sequence ", i, " wants a token, but has no sampling"));
+    require(s.mask.empty() || std::ssize(s.mask) == (plan_.vocab + 31) / 32, "sequence ", i,
+            " has a mask of ", s.mask.size(), " words, expected ", (plan_.vocab + 31) / 32, " for ",
+            plan_.vocab, " ids");
+    require(!is_sampled || s.sampling != nullptr, "sequence ", i,
+            " wants a token, but has no sampling");
   }
   int64_t last = -1;
   for (const Wish& wish : batch.wishes) {
-    require(wish.token > last && wish.token < rows,
-            text("a wish for row ", wish.token, " after one for row ", last, " of ", rows));
+    require(wish.token > last && wish.token < rows, "a wish for row ", wish.token,
+            " after one for row ", last, " of ", rows);
     require(wish.want != Want::kTarget || (wish.target >= 0 && wish.target < plan_.vocab),
-            text("target ", wish.target, " is not in 0 to ", plan_.vocab - 1));
+            "target ", wish.target, " is not in 0 to ", plan_.vocab - 1);
     last = wish.token;
   }
 }
@@ -171,6 +179,7 @@ void Engine::step(const Batch& batch, StepResult result, const std::function<boo
   const DefaultFloatMode mode;
   check(batch);
   checkpoint_->require_unchanged();
+  if (options_.packed.table != nullptr) options_.packed.table->file().require_unchanged();
   lay_out_rows(batch);
 
   auto asked = std::chrono::steady_clock::now();
@@ -212,24 +221,13 @@ void Engine::step(const Batch& batch, StepResult result, const std::function<boo
 
 void Engine::finish_wishes(const Batch& batch, int64_t begin, int64_t count,
                            const StepResult& result) {
-  const auto vocab = static_cast<size_t>(plan_.vocab);
-  const auto top = static_cast<size_t>(std::max(1, batch.top));
-  for (int64_t row = 0; row < count; ++row) {
-    const Wish& wish = batch.wishes[static_cast<size_t>(begin + row)];
-    const SequenceSlice& slice = slice_of(batch, wish);
-    const SamplingArgs* sampling = wish.want == Want::kSample ? slice.sampling : nullptr;
-    // Any thread may get the row. What must grow for it grows here, where failing is allowed.
-    for (Sampler& sampler : samplers_) {
-      sampler.prepare(vocab, top, sampling, slice.history.size());
-    }
-  }
   auto finish = [&](RowRange range) noexcept {
     Sampler& sampler = samplers_[static_cast<size_t>(range.thread)];
     for (int64_t row = range.begin; row < range.end; ++row) {
       finish_wish(batch, begin, row, sampler, result);
     }
   };
-  ThreadPool::shared().parallel_for(options_.threads, count, 1, finish);
+  ThreadPool::shared().parallel_for(sampler_count(options_.threads), count, 1, finish);
   for (int64_t row = 0; row < count; ++row) {
     if (batch.wishes[static_cast<size_t>(begin + row)].want == Want::kLogits) ++logits_rows_;
   }

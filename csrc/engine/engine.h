@@ -21,7 +21,7 @@ struct EngineOptions {
   int threads = 1;
   int64_t max_rows = 256;  // tokens of one step
   int64_t global_pages = 0, sliding_pages = 0;
-  const PackedFile* packed = nullptr;  // read during construction alone
+  PackedFiles packed;  // its weights are read during construction alone, its table while it lives
 };
 
 class Engine {
@@ -72,7 +72,8 @@ class Engine {
   Arena head_arena_;
   Tensor logits_, largest_, chunk_sums_;  // of kHeadRows rows: HeadArgs
   std::array<double, kHeadRows> log_sums_{};
-  std::vector<Sampler> samplers_;  // one a thread
+  Arena sampler_arena_;
+  std::vector<Sampler> samplers_;  // one a thread that finishes rows
   size_t logits_rows_ = 0;         // of StepResult::logits, filled before the rows at hand
   // Of the step at hand, kept so that a step allocates nothing.
   std::vector<int32_t> row_sequences_, wanted_;

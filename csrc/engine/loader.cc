@@ -213,24 +213,24 @@ class PanelMaker {
 }  // namespace
 
 LoadedWeights::LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const ModelPlan& plan,
-                             const WeightFormats& formats, int threads, const PackedFile* packed,
+                             const WeightFormats& formats, int threads, const PackedFiles& packed,
                              SearchInt4 search, const Moments& moments,
                              const std::function<void(int64_t, int64_t)>& progress)
     : checkpoint_(std::move(checkpoint)),
       search_(search),
       moments_(moments),
-      is_computed_(packed == nullptr) {
+      is_computed_(packed.weights == nullptr) {
   const std::vector<BoundTensor> all = bind_tensors(*checkpoint_, plan, weights_);
   int64_t total = 0, done = 0;
   for (const BoundTensor& bound : all) total += bound.entry->end - bound.entry->begin;
   arena_ = Arena(::cabochon::arena_bytes(*checkpoint_, all, formats), true);
   blocks_ = arena_.take(Dtype::kU8, {sizeof(Int4Blocks)}).as<Int4Blocks>();
-  if (packed != nullptr) packed->read(arena_.contents(), threads);
+  if (packed.weights != nullptr) packed.weights->read(arena_.contents(), threads);
   for (const BoundTensor& bound : all) {
     progress(done, total);
     done += bound.entry->end - bound.entry->begin;
     if (bound.tensor_class == TensorClass::kPerLayerTable) {
-      load_table(bound, formats, threads);
+      load_table(bound, formats, packed.table.get(), threads);
     } else if (bound.vector != nullptr) {
       load_vector(bound, plan.norm_offset);
     } else {
@@ -240,25 +240,38 @@ LoadedWeights::LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const
   progress(total, total);
 }
 
-// Rounded rows are part of the arena, so that a packed file holds them. Rows as stored are not:
-// they stand in the checkpoint already.
+// Rounded rows in memory are part of the arena, so that a packed file holds them. Rows as stored
+// are not: they stand in the checkpoint already.
 void LoadedWeights::load_table(const BoundTensor& bound, const WeightFormats& formats,
-                               int threads) {
+                               const PackedFile* packed, int threads) {
   const RowLayout layout = table_layout(*checkpoint_, bound, formats);
   const int64_t bytes = bound.shape[0] * layout.row_bytes();
-  per_layer_table_ = {.entry = bound.entry, .layout = layout, .rows = nullptr};
+  per_layer_table_ = {.entry = bound.entry, .layout = layout};
+  if (!formats.is_table_in_memory) {
+    if (layout.format == nullptr) {
+      per_layer_table_.file = &checkpoint_->file(*bound.entry);
+      per_layer_table_.begin = bound.entry->begin;
+      return;
+    }
+    if (packed == nullptr || packed->bytes() != bytes) {
+      throw InvalidArgument(text("tensor ", bound.entry->name, ": rows of ", layout.format->name,
+                                 " on disk are ", bytes, " bytes of a packed file, found ",
+                                 packed == nullptr ? 0 : packed->bytes()));
+    }
+    per_layer_table_.file = &packed->file();
+    per_layer_table_.begin = packed->data_begin();
+    return;
+  }
   std::span<std::byte> rows;
   if (layout.format != nullptr) {
     rows = {arena_.take(Dtype::kU8, {bytes}).as<std::byte>(), static_cast<size_t>(bytes)};
-  } else if (formats.is_table_in_memory) {
+  } else {
     table_ = Buffer(bytes, true);
     rows = {table_.data(), static_cast<size_t>(bytes)};
-  } else {
-    return;
   }
   per_layer_table_.rows = rows.data();
   if (layout.format == nullptr || is_computed_) {
-    load_rows(*checkpoint_, *bound.entry, layout, rows, threads);
+    load_rows(*checkpoint_, *bound.entry, layout, 0, rows, threads);
   }
 }
 
@@ -353,6 +366,21 @@ void LoadedWeights::pack_matrix(const BoundTensor& bound, const Format& format,
     blocks_->nearest_scale += result.blocks.nearest_scale;
     blocks_->rounded += result.blocks.rounded;
   }
+}
+
+void write_table(const Checkpoint& checkpoint, const ModelPlan& plan, const WeightFormats& formats,
+                 const NewPackedFile& file, int threads,
+                 const std::function<void(int64_t, int64_t)>& progress) {
+  ModelWeights fields;
+  for (const BoundTensor& bound : bind_tensors(checkpoint, plan, fields)) {
+    if (bound.tensor_class != TensorClass::kPerLayerTable) continue;
+    const RowLayout layout = table_layout(checkpoint, bound, formats);
+    if (layout.format == nullptr) break;
+    write_rows(checkpoint, *bound.entry, layout, file, threads, progress);
+    checkpoint.require_unchanged();  // else rows of two tables would be kept under the key of one
+    return;
+  }
+  throw InvalidArgument(text(file.path, ": this model has no per-layer table that is rounded"));
 }
 
 }  // namespace cabochon

@@ -17,7 +17,17 @@ namespace cabochon {
 struct PerLayerTable {
   const TensorEntry* entry = nullptr;  // null: the model has none
   RowLayout layout;
-  const std::byte* rows = nullptr;  // null: in the file, as stored
+  const std::byte* rows = nullptr;   // in memory, or null:
+  const MappedFile* file = nullptr;  // in the checkpoint as stored, or rounded in a packed file
+  int64_t begin = 0;                 // of the file: where rows begin
+};
+
+// What earlier loads left.
+struct PackedFiles {
+  const PackedFile* weights = nullptr;  // the arena; null: it is computed
+  // Rows of a per-layer table that is rounded and on disk, and null for any other. They are not
+  // looked at here: whoever opened the file has verified it.
+  std::shared_ptr<const PackedFile> table;
 };
 
 // What is done with the blocks of a matrix that were never int4.
@@ -31,12 +41,13 @@ struct BlockRules {
 // point into it.
 class LoadedWeights {
  public:
-  // With `packed` (null: none) the arena is read from that file instead of being computed: the same
-  // bytes, since what stands where depends on checkpoint, plan and formats alone. `search` and
-  // `moments` serve classes whose int4 scales are searched for. progress(done, total) counts bytes;
-  // what it throws ends the load. Throws CheckpointError.
+  // An arena that is read from a file has the same bytes as a computed one, since what stands where
+  // depends on checkpoint, plan and formats alone. `search` and `moments` serve classes whose int4
+  // scales are searched for. progress(done, total) counts bytes; what it throws ends the load.
+  // Files must outlive the weights. Throws CheckpointError; InvalidArgument where a table is to be
+  // read from a file that is not given.
   LoadedWeights(std::shared_ptr<const Checkpoint> checkpoint, const ModelPlan& plan,
-                const WeightFormats& formats, int threads, const PackedFile* packed,
+                const WeightFormats& formats, int threads, const PackedFiles& packed,
                 SearchInt4 search, const Moments& moments,
                 const std::function<void(int64_t, int64_t)>& progress);
   LoadedWeights(const LoadedWeights&) = delete;
@@ -52,7 +63,8 @@ class LoadedWeights {
   bool is_any_packed() const { return is_any_packed_; }
 
  private:
-  void load_table(const BoundTensor& bound, const WeightFormats& formats, int threads);
+  void load_table(const BoundTensor& bound, const WeightFormats& formats, const PackedFile* packed,
+                  int threads);
   void load_vector(const BoundTensor& bound, float norm_offset);
   void load_matrix(const BoundTensor& bound, const WeightFormats& formats, int threads);
   void pack_matrix(const BoundTensor& bound, const Format& format, const BlockRules& rules,
@@ -70,5 +82,12 @@ class LoadedWeights {
   Buffer table_;
   int64_t mapped_bytes_ = 0;
 };
+
+// Rounds the per-layer table of a model, in the format asked for, to a new packed file: that of
+// PackedFiles::table. As write_rows; CheckpointError where the checkpoint changed meanwhile, and
+// InvalidArgument where there is no table that is rounded: the file is then worth nothing.
+void write_table(const Checkpoint& checkpoint, const ModelPlan& plan, const WeightFormats& formats,
+                 const NewPackedFile& file, int threads,
+                 const std::function<void(int64_t, int64_t)>& progress);
 
 }  // namespace cabochon

@@ -11,16 +11,16 @@
 namespace cabochon {
 
 bool is_used_as_stored(const Checkpoint& checkpoint, const TensorEntry& entry) {
-  const Tensor view = checkpoint.view(entry);
-  const auto address = reinterpret_cast<uintptr_t>(view.data);
-  return view.dtype != Dtype::kF16 && address % static_cast<uintptr_t>(byte_size(view.dtype)) == 0;
+  // A mapping begins at a page, so the place in the file tells the alignment of the address.
+  const Dtype dtype = checkpoint.view(entry).dtype;
+  return dtype != Dtype::kF16 && entry.begin % byte_size(dtype) == 0;
 }
 
 const Format* packed_format(const BoundTensor& bound, const WeightFormats& formats) {
   if (bound.has_codes()) return &kInt4Format;
   if (bound.matrix == nullptr || bound.shape.back() % 32 != 0) return nullptr;
   const bool is_on_lattice =
-      can_be_packed(bound.tensor_class) && formats.lattices.contains(bound.entry->name);
+      facts_of(bound.tensor_class).may_hold_codes && formats.lattices.contains(bound.entry->name);
   return is_on_lattice ? &kInt4Format : formats.format_of(bound.tensor_class);
 }
 
@@ -42,7 +42,7 @@ int64_t arena_bytes(const Checkpoint& checkpoint, const BoundTensor& bound,
                     const WeightFormats& formats) {
   if (bound.tensor_class == TensorClass::kPerLayerTable) {
     const RowLayout layout = table_layout(checkpoint, bound, formats);
-    if (layout.format == nullptr) return 0;
+    if (layout.format == nullptr || !formats.is_table_in_memory) return 0;
     return Arena::padded_bytes(Dtype::kU8, bound.shape[0] * layout.row_bytes());
   }
   if (bound.vector != nullptr) return Arena::padded_bytes(Dtype::kF32, bound.shape.elements());
@@ -91,7 +91,8 @@ void add_row(MemoryPlan& plan, const MemoryRow& row) {
 
 }  // namespace
 
-void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages) {
+void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages,
+                 int threads) {
   constexpr int64_t kMost = (int64_t{1} << 31) - 1;
   const auto require = [](const char* name, int64_t value, int64_t least, int64_t most) {
     if (value < least || value > most) {
@@ -102,6 +103,7 @@ void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_
   require("context", context, 1, kMost);
   require("global_pages", global_pages, 0, kMost);
   require("sliding_pages", sliding_pages, 0, kMost);
+  require("threads", threads, 1, 1024);
 }
 
 int64_t head_bytes(int64_t vocab) {
@@ -112,16 +114,23 @@ int64_t head_bytes(int64_t vocab) {
          rows_of((vocab + kLogitChunk - 1) / kLogitChunk);
 }
 
-int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table) {
+int64_t samplers_bytes(int64_t vocab, int threads) {
+  return sampler_count(threads) * Sampler::bytes(vocab);
+}
+
+int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table,
+                   int threads) {
   const int64_t rounded = is_any_packed ? rounded_bytes(max_rows, plan.widest_input()) : 0;
-  return Scratch::bytes(plan, max_rows, table) + head_bytes(plan.vocab) + rounded;
+  const int64_t gated = gated_scratch(max_rows, plan.widest_ffn(), threads);
+  return Scratch::bytes(plan, max_rows, table, head_bytes(plan.vocab)) +
+         samplers_bytes(plan.vocab, threads) + rounded + gated * byte_size(Dtype::kF32);
 }
 
 MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
                             const WeightFormats& formats, Dtype kv, int64_t context,
-                            int64_t max_rows) {
+                            int64_t max_rows, int threads) {
   check_plan(plan);
-  check_sizes(max_rows, context, 0, 0);
+  check_sizes(max_rows, context, 0, 0, threads);
   ModelWeights weights;
   MemoryPlan out;
   out.weight_bytes = Arena::padded_bytes(Dtype::kU8, sizeof(Int4Blocks));
@@ -140,15 +149,22 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
     int64_t taken = arena_bytes(checkpoint, bound, formats);
     out.packed_bytes += taken;
     const Dtype stored = checkpoint.view(*bound.entry).dtype;
+    int64_t file_bytes = 0;  // where it is read from a file
     if (is_table) {
       const RowLayout layout = table_layout(checkpoint, bound, formats);
       table = layout.decoded();
       packed = layout.format;
-      if (taken == 0 && formats.is_table_in_memory) taken = bound.shape[0] * layout.row_bytes();
+      file_bytes = bound.shape[0] * layout.row_bytes();
+      if (formats.is_table_in_memory) {
+        taken = std::max(taken, file_bytes);
+      } else if (packed != nullptr) {
+        out.table_bytes = file_bytes;
+      }
     }
     const int64_t count = bound.shape.rank() == 3 ? bound.shape[0] : 1;
     const int64_t parameters =
         bound.matrix != nullptr ? count * bound.rows * bound.shape.back() : bound.shape.elements();
+    if (!is_table) file_bytes = parameters * byte_size(stored);
     const bool is_by_row = is_table || (is_embedding && is_head_packed && taken == 0);
     MemoryRow row{.tensor_class = name_of(bound.tensor_class),
                   .format = format_name(stored, bound, packed),
@@ -156,7 +172,7 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
                            : is_by_row ? "disk"
                                        : "mapped",
                   .parameters = parameters,
-                  .bytes = taken > 0 ? taken : parameters * byte_size(stored)};
+                  .bytes = taken > 0 ? taken : file_bytes};
     if (is_embedding && !is_head_packed) row.tensor_class = "embedding and head";
     (taken > 0 ? out.weight_bytes : is_by_row ? out.disk_bytes : out.mapped_bytes) += row.bytes;
     add_row(out, row);
@@ -170,7 +186,7 @@ MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
   out.kv_bytes_per_token = sizes.global_page_bytes / kPagePositions;
   out.kv_bytes_per_sequence = out.global_pages_per_sequence * sizes.global_page_bytes +
                               out.sliding_pages_per_sequence * sizes.sliding_page_bytes;
-  out.scratch_bytes = step_bytes(plan, is_any_packed, max_rows, table);
+  out.scratch_bytes = step_bytes(plan, is_any_packed, max_rows, table, threads);
   return out;
 }
 

@@ -1,6 +1,7 @@
 // What an engine takes, in bytes, before anything is loaded; the allocators ask the same code.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <functional>
 #include <set>
@@ -26,6 +27,7 @@ struct MemoryPlan {
   int64_t mapped_bytes = 0;     // matrices used where they are: read for every token
   int64_t disk_bytes = 0;       // looked up or read by row: a per-layer table in its file, an
                                 // embedding whose head is packed
+  int64_t table_bytes = 0;      // of those, rounded rows, which have a packed file of their own
   int64_t kv_bytes_per_token = 0, kv_bytes_per_sequence = 0;
   int64_t scratch_bytes = 0;
   int64_t global_pages_per_sequence = 0, sliding_pages_per_sequence = 0;
@@ -46,7 +48,7 @@ struct WeightFormats {
   // Names of bf16 tensors that are on a lattice of int4, and so of int4 whatever their class says
   // (engine/find_lattices.h).
   std::set<std::string, std::less<>> lattices;
-  // Where the per-layer table stands; one that is rounded is in memory.
+  // Where the per-layer table stands, as stored or rounded.
   bool is_table_in_memory = false;
 
   const Format* format_of(TensorClass c) const { return classes[static_cast<size_t>(c)].format; }
@@ -86,21 +88,28 @@ int64_t arena_bytes(const Checkpoint& checkpoint, const BoundTensor& bound,
                     const WeightFormats& formats);
 
 // Throws InvalidArgument where a size could not be computed with: max_rows is 1 to 65,536, context
-// and page counts below 2^31.
-void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages);
+// and page counts below 2^31, threads 1 to 1,024.
+void check_sizes(int64_t max_rows, int64_t context, int64_t global_pages, int64_t sliding_pages,
+                 int threads);
 
-// Rows of logits that exist at once.
-inline constexpr int64_t kHeadRows = 16;
+// Rows of logits that exist at once: 8 tiles of 6 tokens read the head's weights together, in
+// memory that the layers mostly need anyway.
+inline constexpr int64_t kHeadRows = 48;
 
 // The head's results, and what it needs besides.
 int64_t head_bytes(int64_t vocab);
 
-// Activations, logits and, where any matrix is packed, rounded rows of a step; `table` is the type
-// of the per-layer rows.
-int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table);
+// Rows are finished by as many threads at most, each with a sampler.
+inline int sampler_count(int threads) { return std::min(threads, 16); }
+int64_t samplers_bytes(int64_t vocab, int threads);
+
+// Activations, logits, what samplers and gated_matmul work in and, where any matrix is packed,
+// rounded rows of a step; `table` is the type of the per-layer rows.
+int64_t step_bytes(const ModelPlan& plan, bool is_any_packed, int64_t max_rows, Dtype table,
+                   int threads);
 
 MemoryPlan make_memory_plan(const Checkpoint& checkpoint, const ModelPlan& plan,
                             const WeightFormats& formats, Dtype kv, int64_t context,
-                            int64_t max_rows);
+                            int64_t max_rows, int threads);
 
 }  // namespace cabochon

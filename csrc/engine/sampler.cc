@@ -5,6 +5,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <utility>
 
@@ -16,6 +17,20 @@ namespace {
 
 constexpr float kBanned = -std::numeric_limits<float>::infinity();
 constexpr size_t kHeapLimit = 256;  // above it, sorting everything costs less
+constexpr uint8_t kChanged = 1, kPenalized = 2;
+
+int64_t blocks_of(int64_t vocab) { return (vocab + kLogitBlock - 1) / kLogitBlock; }
+
+template <typename T>
+int64_t padded(int64_t count) {
+  return Arena::padded_bytes(Dtype::kU8, count * static_cast<int64_t>(sizeof(T)));
+}
+
+template <typename T>
+std::span<T> take(Arena& arena, int64_t count) {
+  const Tensor bytes = arena.take(Dtype::kU8, {count * static_cast<int64_t>(sizeof(T))});
+  return {bytes.as<T>(), static_cast<size_t>(count)};
+}
 
 constexpr size_t kWordBits = 32, kBlockWords = size_t{kLogitBlock} / kWordBits;
 static_assert(kLogitBlock % kWordBits == 0);
@@ -47,73 +62,71 @@ void for_each_allowed(size_t vocab, Mask mask, size_t block, Call&& call) {
 
 }  // namespace
 
-void Sampler::prepare(size_t vocab, size_t k, const SamplingArgs* args, size_t history) {
-  const bool is_drawn = args != nullptr && args->temperature != 0.0f;
-  if (is_drawn) k = std::max(k, args->top_k == 0 ? vocab : static_cast<size_t>(args->top_k));
-  const size_t entries = k > kHeapLimit ? vocab : kHeapLimit;
-  candidates_.reserve(entries);
-  if (k > kHeapLimit) sorted_.reserve(entries);
-  if (is_drawn) weights_.reserve(entries);
-  blocks_.reserve(vocab / kLogitBlock + 1);
-  if (args == nullptr) return;
-  const bool is_penalized = args->repetition_penalty != 1.0f;
-  if (is_penalized) seen_.reserve(history);
-  changes_.reserve(args->banned.size() + args->bias_ids.size() + (is_penalized ? history : 0));
+int64_t Sampler::bytes(int64_t vocab) {
+  return 2 * padded<Candidate>(vocab) + padded<float>(vocab) + padded<uint8_t>(vocab) +
+         padded<int32_t>(blocks_of(vocab));
 }
+
+Sampler::Sampler(Arena& arena, int64_t vocab)
+    : candidates_(take<Candidate>(arena, vocab)),
+      sorted_(take<Candidate>(arena, vocab)),
+      before_(take<float>(arena, vocab)),
+      marks_(take<uint8_t>(arena, vocab)),
+      blocks_(take<int32_t>(arena, blocks_of(vocab))) {}
 
 std::span<const Candidate> Sampler::largest(const Logits& logits, size_t k, Mask mask) {
   k = std::min(k, logits.values.size());
-  candidates_.clear();
   if (k == 0) return {};
   if (k > kHeapLimit) {
-    sort_all(logits.values, mask);
-    return std::span<const Candidate>(candidates_).first(std::min(k, candidates_.size()));
+    return candidates_.first(std::min(k, sort_all(logits.values, mask)));
   }
-  list_blocks(logits, mask);
+  const std::span<int32_t> blocks = list_blocks(logits, mask);
   const auto first_of = [&](int32_t block) {
     return Candidate{logits.largest[static_cast<size_t>(block)],
                      block * static_cast<int32_t>(kLogitBlock)};
   };
   const auto comes_later = [&](int32_t a, int32_t b) { return precedes(first_of(b), first_of(a)); };
-  std::make_heap(blocks_.begin(), blocks_.end(), comes_later);
-  while (!blocks_.empty()) {
+  std::make_heap(blocks.begin(), blocks.end(), comes_later);
+  // A heap whose front is the last of the k.
+  const auto heap = candidates_.begin();
+  auto last = heap;
+  for (auto end = blocks.end(); end != blocks.begin();) {
     // No entry of this block, or of one after it, comes before what its largest would be at its
     // first id.
-    const int32_t block = blocks_.front();
-    if (candidates_.size() == k && !precedes(first_of(block), candidates_.front())) break;
-    std::pop_heap(blocks_.begin(), blocks_.end(), comes_later);
-    blocks_.pop_back();
+    const int32_t block = blocks.front();
+    const bool is_full = last == heap + static_cast<int64_t>(k);
+    if (is_full && !precedes(first_of(block), *heap)) break;
+    std::pop_heap(blocks.begin(), end--, comes_later);
     for_each_allowed(logits.values.size(), mask, static_cast<size_t>(block), [&](size_t id) {
-      // A heap whose front is the last of the k.
       const Candidate next{logits.values[id], static_cast<int32_t>(id)};
-      if (candidates_.size() == k) {
-        if (!precedes(next, candidates_.front())) return;
-        std::pop_heap(candidates_.begin(), candidates_.end(), precedes);
-        candidates_.pop_back();
+      if (last == heap + static_cast<int64_t>(k)) {
+        if (!precedes(next, *heap)) return;
+        std::pop_heap(heap, last--, precedes);
       }
-      candidates_.push_back(next);
-      std::push_heap(candidates_.begin(), candidates_.end(), precedes);
+      *last++ = next;
+      std::push_heap(heap, last, precedes);
     });
   }
-  std::sort_heap(candidates_.begin(), candidates_.end(), precedes);
-  return candidates_;
+  std::sort_heap(heap, last, precedes);
+  return {heap, last};
 }
 
 // Those that have an id which the mask has. Their largest may be one that it has not: it bounds
 // the others all the same.
-void Sampler::list_blocks(const Logits& logits, Mask mask) {
-  blocks_.resize(logits.largest.size());
-  std::iota(blocks_.begin(), blocks_.end(), 0);
-  if (mask.empty()) return;
-  std::erase_if(blocks_, [&](int32_t block) {
+std::span<int32_t> Sampler::list_blocks(const Logits& logits, Mask mask) {
+  const std::span<int32_t> blocks = blocks_.first(logits.largest.size());
+  std::iota(blocks.begin(), blocks.end(), 0);
+  if (mask.empty()) return blocks;
+  const auto is_empty = [&](int32_t block) {
     const auto words = words_of(mask, static_cast<size_t>(block));
     return std::all_of(words.begin(), words.end(), [](uint32_t word) { return word == 0; });
-  });
+  };
+  return {blocks.begin(), std::remove_if(blocks.begin(), blocks.end(), is_empty)};
 }
 
 // Digit by digit, from the last: each pass keeps the order of equal digits, so equal logits stay
-// in the order of their ids.
-void Sampler::sort_all(std::span<const float> values, Mask mask) {
+// in the order of their ids. How many there are.
+size_t Sampler::sort_all(std::span<const float> values, Mask mask) {
   constexpr int kBits = 11, kPasses = 3;
   constexpr size_t kDigits = size_t{1} << kBits;
   // A whole number that is smaller where the logit is larger; + 0 makes -0 and +0 equal.
@@ -121,31 +134,36 @@ void Sampler::sort_all(std::span<const float> values, Mask mask) {
     const auto bits = std::bit_cast<uint32_t>(logit + 0.0f);
     return (bits >> 31) != 0 ? bits : ~bits & 0x7fffffffu;
   };
-  candidates_.clear();
+  size_t count = 0;
   for (size_t block = 0; block * size_t{kLogitBlock} < values.size(); ++block) {
     for_each_allowed(values.size(), mask, block, [&](size_t id) {
-      candidates_.push_back({values[id], static_cast<int32_t>(id)});
+      candidates_[count++] = {values[id], static_cast<int32_t>(id)};
     });
   }
-  sorted_.resize(candidates_.size());
   for (int pass = 0; pass < kPasses; ++pass) {
     const auto digit = [&](const Candidate& c) {
       return size_t{key(c.logit) >> (kBits * pass)} & (kDigits - 1);
     };
     std::array<uint32_t, kDigits> places{};
-    for (const Candidate& c : candidates_) ++places[digit(c)];
+    const std::span<const Candidate> all = candidates_.first(count);
+    for (const Candidate& c : all) ++places[digit(c)];
     std::exclusive_scan(places.begin(), places.end(), places.begin(), 0u);
-    for (const Candidate& c : candidates_) sorted_[places[digit(c)]++] = c;
+    for (const Candidate& c : all) sorted_[places[digit(c)]++] = c;
     std::swap(candidates_, sorted_);
   }
+  return count;
 }
 
 void Sampler::change(const Logits& logits, const SamplingArgs& args,
                      std::span<const int32_t> history) {
-  changes_.clear();
+  const std::span<int32_t> blocks = blocks_.first(logits.largest.size());
+  std::fill(blocks.begin(), blocks.end(), 0);
   const auto set = [&](int32_t id, auto&& changed) {
-    float& logit = logits.values[static_cast<size_t>(id)];
-    changes_.push_back({logit, id});
+    const auto at = static_cast<size_t>(id);
+    float& logit = logits.values[at];
+    if (marks_[at] == 0) before_[at] = logit;
+    marks_[at] |= kChanged;
+    blocks[at / kLogitBlock] = 1;
     logit = changed(logit);
   };
   for (const int32_t id : args.banned) set(id, [](float) { return kBanned; });
@@ -154,17 +172,14 @@ void Sampler::change(const Logits& logits, const SamplingArgs& args,
   }
   if (args.repetition_penalty != 1.0f) {
     const float penalty = args.repetition_penalty;
-    seen_.assign(history.begin(), history.end());
-    std::sort(seen_.begin(), seen_.end());
-    seen_.erase(std::unique(seen_.begin(), seen_.end()), seen_.end());
-    for (const int32_t id : seen_) {
+    for (const int32_t id : history) {
+      if ((marks_[static_cast<size_t>(id)] & kPenalized) != 0) continue;
       set(id, [&](float logit) { return logit < 0.0f ? logit * penalty : logit / penalty; });
+      marks_[static_cast<size_t>(id)] |= kPenalized;
     }
   }
-  blocks_.assign(logits.largest.size(), 0);
-  for (const Candidate& c : changes_) blocks_[static_cast<size_t>(c.id / kLogitBlock)] = 1;
-  for (size_t block = 0; block < blocks_.size(); ++block) {
-    if (blocks_[block] == 0) continue;
+  for (size_t block = 0; block < blocks.size(); ++block) {
+    if (blocks[block] == 0) continue;
     const size_t begin = block * kLogitBlock;
     const size_t count = std::min(size_t{kLogitBlock}, logits.values.size() - begin);
     logits.largest[block] = largest_of(logits.values.subspan(begin, count));
@@ -175,8 +190,13 @@ int32_t Sampler::draw(const Logits& logits, const SamplingArgs& args,
                       std::span<const int32_t> history, Mask mask, int64_t position) {
   change(logits, args, history);
   const int32_t token = pick(logits, args, mask, position);
-  for (auto c = changes_.rbegin(); c != changes_.rend(); ++c) {
-    logits.values[static_cast<size_t>(c->id)] = c->logit;
+  const std::span<const int32_t> changed[] = {args.banned, args.bias_ids, history};
+  for (const std::span<const int32_t> ids : changed) {
+    for (const int32_t id : ids) {
+      const auto at = static_cast<size_t>(id);
+      if (marks_[at] != 0) logits.values[at] = before_[at];
+      marks_[at] = 0;
+    }
   }
   return token;
 }
@@ -191,28 +211,30 @@ int32_t Sampler::pick(const Logits& logits, const SamplingArgs& args, Mask mask,
   while (!kept.empty() && kept.back().logit == kBanned) kept = kept.first(kept.size() - 1);
   if (kept.empty()) return -1;
 
+  // Nothing is sorted any more, and a weight is as large as a candidate.
+  static_assert(sizeof(double) == sizeof(Candidate));
+  auto* const weights = reinterpret_cast<double*>(sorted_.data());
   double total = 0.0;
-  weights_.clear();
-  for (const Candidate& candidate : kept) {
+  for (size_t i = 0; i < kept.size(); ++i) {
     // Divided by the temperature after the subtraction: a tiny one cannot overflow, and the order
     // of the candidates does not depend on it.
-    const double below = double{candidate.logit} - double{kept[0].logit};
-    weights_.push_back(std::exp(below / double{args.temperature}));
-    total += weights_.back();
+    const double below = double{kept[i].logit} - double{kept[0].logit};
+    std::construct_at(weights + i, std::exp(below / double{args.temperature}));
+    total += weights[i];
   }
   // The smallest set whose probability reaches top_p; the first is always in it.
   size_t count = 0;
   for (double sum = 0.0; count < kept.size() && (count == 0 || sum < args.top_p * total); ++count) {
-    sum += weights_[count];
+    sum += weights[count];
   }
-  while (count > 1 && weights_[count - 1] < args.min_p * weights_[0]) --count;
+  while (count > 1 && weights[count - 1] < args.min_p * weights[0]) --count;
 
   total = 0.0;
-  for (size_t i = 0; i < count; ++i) total += weights_[i];
+  for (size_t i = 0; i < count; ++i) total += weights[i];
   const double target = uniform(args.seed, static_cast<uint64_t>(position)) * total;
   double sum = 0.0;
   for (size_t i = 0; i < count; ++i) {
-    sum += weights_[i];
+    sum += weights[i];
     if (target < sum) return kept[i].id;
   }
   return kept[count - 1].id;

@@ -5,6 +5,8 @@
 #include <span>
 #include <vector>
 
+#include "base/buffer.h"
+
 namespace cabochon {
 
 // Options of one sequence. Ranges are checked by the constructor of the binding.
@@ -39,12 +41,16 @@ struct Logits {
   std::span<float> largest;  // of each block of kLogitBlock ids
 };
 
-// Buffers that a step reuses.
+// Buffers that a step reuses: room for sorting a whole vocabulary and for changing all of it, so
+// drawing allocates nothing and throws nothing, whatever is asked for.
 class Sampler {
  public:
-  // Makes room for largest(k) and, with args, for draw(args) with a history of this length: after
-  // that they allocate nothing and throw nothing.
-  void prepare(size_t vocab, size_t k, const SamplingArgs* args, size_t history);
+  // Rows of logits have up to `vocab` ids. The arena, which must outlive the sampler, has
+  // bytes(vocab) left.
+  Sampler(Arena& arena, int64_t vocab);
+
+  // What the constructor takes.
+  static int64_t bytes(int64_t vocab);
 
   // The k first entries of logits by (logit descending, id ascending), of those that mask has:
   // fewer where it has fewer. Valid until the next call.
@@ -55,21 +61,20 @@ class Sampler {
   // top_p, min_p, each on what the one before left; one 53-bit uniform number against the running
   // float64 sum of probabilities, survivors in the order of `precedes`. -1 when nothing is left to
   // draw. The values of logits are changed on the way and are as before at the end; `largest` is
-  // not.
+  // not. Ids of args and of the history are those of logits.
   int32_t draw(const Logits& logits, const SamplingArgs& args, std::span<const int32_t> history,
                Mask mask, int64_t position);
 
  private:
   void change(const Logits& logits, const SamplingArgs& args, std::span<const int32_t> history);
   int32_t pick(const Logits& logits, const SamplingArgs& args, Mask mask, int64_t position);
-  void list_blocks(const Logits& logits, Mask mask);
-  void sort_all(std::span<const float> values, Mask mask);
+  std::span<int32_t> list_blocks(const Logits& logits, Mask mask);
+  size_t sort_all(std::span<const float> values, Mask mask);
 
-  std::vector<Candidate> candidates_, sorted_;
-  std::vector<int32_t> blocks_;
-  std::vector<Candidate> changes_;  // values before each change, in order
-  std::vector<int32_t> seen_;
-  std::vector<double> weights_;
+  std::span<Candidate> candidates_, sorted_;  // [vocab] each; the second is free once sorted
+  std::span<float> before_;                   // [vocab]: of a marked id, its logit before
+  std::span<uint8_t> marks_;                  // [vocab]: what was done to an id; 0 between calls
+  std::span<int32_t> blocks_;                 // [ceil(vocab / kLogitBlock)]
 };
 
 }  // namespace cabochon

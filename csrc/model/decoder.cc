@@ -23,12 +23,13 @@ float inverse_sqrt_of(int n) { return static_cast<float>(1.0 / std::sqrt(static_
 }  // namespace
 
 Decoder::Decoder(const ModelPlan& plan, const ModelWeights& weights, RowSource* per_layer_rows,
-                 Ops& ops, int64_t max_rows)
+                 Ops& ops, int64_t max_rows, int64_t after_layers)
     : plan_(plan),
       weights_(weights),
       per_layer_rows_(per_layer_rows),
       ops_(ops),
-      scratch_(plan, max_rows, per_layer_rows == nullptr ? Dtype::kF32 : per_layer_rows->dtype()) {
+      scratch_(plan, max_rows, per_layer_rows == nullptr ? Dtype::kF32 : per_layer_rows->dtype(),
+               after_layers) {
   for (int index = 0; index < plan.layer_count(); ++index) {
     const LayerPlan& layer = plan.layers[static_cast<size_t>(index)];
     int first = 0;  // the first layer whose rope is the same

@@ -31,7 +31,7 @@ class Decoder {
  public:
   // All references must outlive the decoder. per_layer_rows is null without per-layer inputs.
   Decoder(const ModelPlan& plan, const ModelWeights& weights, RowSource* per_layer_rows, Ops& ops,
-          int64_t max_rows);
+          int64_t max_rows, int64_t after_layers = 0);
 
   // Runs all rows until the last layer with keys of its own has stored them, and from there on the
   // wanted ones alone: exact, because nothing that follows reads the others. Returns the normed
@@ -40,6 +40,8 @@ class Decoder {
   Tensor forward(const DecoderStep& step, const std::function<void()>& after_layer);
 
   int64_t scratch_bytes() const { return scratch_.bytes(); }
+  // `after_layers` bytes for whoever takes over from forward(); the next step overwrites them.
+  std::span<std::byte> after_layers() const { return scratch_.after_layers; }
 
  private:
   // The rows that a layer computes: all of the step, or those that are wanted.

@@ -103,11 +103,7 @@ void Decoder::mlp(int index) {
                  .x = rows_of(scratch_.residual, plan_.hidden),
                  .weight = w.norm_before_mlp,
                  .epsilon = plan_.norm_epsilon});
-  ops_.gated_matmul({.out = gate,
-                     .up_rows = rows_of(scratch_.up, layer.ffn),
-                     .x = x,
-                     .gate = w.gate,
-                     .up = w.up});
+  ops_.gated_matmul({.out = gate, .x = x, .gate = w.gate, .up = w.up});
   ops_.matmul({.out = branch, .x = gate, .weight = w.down});
   if (layer.experts > 0) mixture(layer, w);
   add_normed(branch, w.norm_after_mlp);

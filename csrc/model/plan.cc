@@ -91,6 +91,12 @@ int ModelPlan::widest_input() const {
   return widest;
 }
 
+int ModelPlan::widest_ffn() const {
+  int widest = 0;
+  for (const LayerPlan& layer : layers) widest = std::max(widest, layer.ffn);
+  return widest;
+}
+
 void check_plan(const ModelPlan& plan) {
   require_range("plan", "hidden", plan.hidden, 1, 1 << 16);
   require_range("plan", "vocab", plan.vocab, 1, 1 << 20);

@@ -44,6 +44,7 @@ struct ModelPlan {
   static constexpr int kMaxRopeKinds = 4;
   // The longest row that a projection reads.
   int widest_input() const;
+  int widest_ffn() const;  // of the dense MLPs
   // All per-layer inputs of a token side by side; 0 without them.
   int per_layer_width() const {
     return layers.empty() ? 0 : layers[0].per_layer_input * layer_count();

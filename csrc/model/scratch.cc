@@ -16,8 +16,7 @@ struct Need {
 
 // One list for the sum of bytes and for the tensors, so they cannot differ.
 std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype) {
-  int64_t query = 0, attention = 0, kv = 0, ffn = 0, top = 0, experts = 0, expert_ffn = 0,
-          pairs = 0;
+  int64_t query = 0, attention = 0, kv = 0, top = 0, experts = 0, expert_ffn = 0, pairs = 0;
   for (const LayerPlan& layer : plan.layers) {
     query = std::max<int64_t>(query, int64_t{layer.heads} * layer.head_dim);
     attention = std::max(
@@ -25,7 +24,6 @@ std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
         attention_scratch(rows, layer.heads, layer.head_dim,
                           plan.layers[static_cast<size_t>(layer.kv_source)].turned_columns()));
     kv = std::max<int64_t>(kv, int64_t{layer.kv_heads} * layer.head_dim);
-    ffn = std::max<int64_t>(ffn, layer.ffn);
     top = std::max<int64_t>(top, layer.experts_per_token);
     experts = std::max<int64_t>(experts, layer.experts);
     expert_ffn = std::max<int64_t>(expert_ffn, layer.expert_ffn);
@@ -35,16 +33,15 @@ std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
   const int64_t early = width * (plan.first_shared - 1), all = plan.per_layer_width();
   const int64_t expert_rows = experts > 0 ? rows : 0;
   const Dtype f32 = Dtype::kF32;
-  return {{&Scratch::residual, f32, {rows, hidden}},
-          {&Scratch::normed, f32, {rows, hidden}},
+  return {{&Scratch::normed, f32, {rows, hidden}},
+          {&Scratch::residual, f32, {rows, hidden}},
           {&Scratch::branch, f32, {rows, hidden}},
           {&Scratch::queries, f32, {rows, query}},
           {&Scratch::keys, f32, {rows, kv}},
           {&Scratch::values, f32, {rows, kv}},
           {&Scratch::attended, f32, {rows, query}},
           {&Scratch::attention, f32, {attention}},
-          {&Scratch::gate, f32, {rows, ffn}},
-          {&Scratch::up, f32, {rows, ffn}},
+          {&Scratch::gate, f32, {rows, plan.widest_ffn()}},
           {&Scratch::stored, stored_dtype, {rows, all}},
           {&Scratch::early, f32, {rows, early}},
           {&Scratch::late, f32, {rows, all - early}},
@@ -64,18 +61,23 @@ std::vector<Need> needs(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
 
 }  // namespace
 
-int64_t Scratch::bytes(const ModelPlan& plan, int64_t rows, Dtype stored_dtype) {
-  int64_t total = 0;
+int64_t Scratch::bytes(const ModelPlan& plan, int64_t rows, Dtype stored_dtype,
+                       int64_t after_layers) {
+  int64_t normed = 0, others = 0;
   for (const Need& need : needs(plan, rows, stored_dtype)) {
-    total += Arena::padded_bytes(need.dtype, need.shape.elements());
+    (need.field == &Scratch::normed ? normed : others) +=
+        Arena::padded_bytes(need.dtype, need.shape.elements());
   }
-  return total;
+  return normed + std::max(others, after_layers);
 }
 
-Scratch::Scratch(const ModelPlan& plan, int64_t rows, Dtype stored_dtype)
-    : arena_(bytes(plan, rows, stored_dtype)) {
+Scratch::Scratch(const ModelPlan& plan, int64_t rows, Dtype stored_dtype, int64_t after)
+    : arena_(bytes(plan, rows, stored_dtype, after)) {
   for (const Need& need : needs(plan, rows, stored_dtype)) {
     this->*need.field = arena_.take(need.dtype, need.shape);
+    if (need.field == &Scratch::normed) {
+      after_layers = arena_.rest().first(static_cast<size_t>(after));
+    }
   }
 }
 

@@ -1,6 +1,8 @@
 // The activation buffers of a step, sized from the plan: a step allocates nothing.
 #pragma once
 
+#include <span>
+
 #include "base/buffer.h"
 #include "model/plan.h"
 
@@ -9,22 +11,26 @@ namespace cabochon {
 // All float32 but where said; `rows` is the most tokens a step has. Layers reuse them: widths are
 // those of the widest layer, and a narrower layer takes the front.
 struct Scratch {
-  Scratch(const ModelPlan& plan, int64_t rows, Dtype stored_dtype);
+  // `after_layers` bytes are for what follows the last layer: the memory of all but `normed`,
+  // again.
+  Scratch(const ModelPlan& plan, int64_t rows, Dtype stored_dtype, int64_t after_layers);
 
   // What the constructor would take, in bytes.
-  static int64_t bytes(const ModelPlan& plan, int64_t rows, Dtype stored_dtype);
+  static int64_t bytes(const ModelPlan& plan, int64_t rows, Dtype stored_dtype,
+                       int64_t after_layers);
 
   int64_t bytes() const { return arena_.bytes(); }
 
+  Tensor normed;  // [rows, hidden]
+  std::span<std::byte> after_layers;
   Tensor residual;   // [rows, hidden]
-  Tensor normed;     // [rows, hidden]
   Tensor branch;     // [rows, hidden]: what attention, the MLP or experts give
   Tensor queries;    // [rows, heads * head_dim]
   Tensor keys;       // [rows, kv_heads * head_dim]
   Tensor values;     // the same
   Tensor attended;   // as queries
   Tensor attention;  // what attention works in
-  Tensor gate, up;   // [rows, ffn]
+  Tensor gate;       // [rows, ffn]
   Tensor stored;     // [rows, layers * width] in the table's type: rows of the per-layer table
   Tensor early;      // [rows, (first_shared - 1) * width]: per-layer inputs of the layers that run
                      // for all rows

@@ -33,6 +33,30 @@ constexpr int64_t kCodesOfWord = 8, kCodesOfScale = 32;
 // (docs/numerics.md).
 constexpr std::array<std::string_view, 3> kCoarse = {".gate_proj.", ".up_proj.", ".gate_up_proj"};
 
+// Two classes answer differently. The per-layer table is looked up by row: rounded, it is rows and
+// no panels. The context projection goes into the inputs of all layers, too sensitive to be
+// rounded; but codes that it was trained in are its weights.
+constexpr std::array<ClassFacts, kTensorClasses> kClasses = {{
+    {TensorClass::kEmbedding, "embedding", false, false},
+    {TensorClass::kHead, "head", true, true},
+    {TensorClass::kPerLayerTable, "per_layer_table", true, false},
+    {TensorClass::kPerLayerContext, "per_layer_context", false, true},
+    {TensorClass::kPerLayer, "per_layer", true, true},
+    {TensorClass::kAttention, "attention", true, true},
+    {TensorClass::kMlp, "mlp", true, true},
+    {TensorClass::kExperts, "experts", true, true},
+    {TensorClass::kRouter, "router", false, false},
+    {TensorClass::kSmall, "norms and scales", false, false},
+}};
+static_assert([] {  // in the order of the enum, none missing
+  for (size_t i = 0; i < kClasses.size(); ++i) {
+    if (static_cast<size_t>(kClasses[i].tensor_class) != i || kClasses[i].name == nullptr) {
+      return false;
+    }
+  }
+  return true;
+}());
+
 template <size_t n>
 bool begins_with_any(std::string_view name, const std::array<std::string_view, n>& prefixes) {
   return std::any_of(prefixes.begin(), prefixes.end(),
@@ -169,7 +193,7 @@ class Binder {
       fail(*words,
            text("found codes of ", shape, ", expected columns in whole groups of ", kCodesOfScale));
     }
-    if (!can_be_packed(bound.tensor_class)) {
+    if (!facts_of(bound.tensor_class).may_hold_codes) {
       throw Unsupported(text("tensor ", part(kWords), ": int4 codes of the class ",
                              name_of(bound.tensor_class),
                              " are not computed with, expected float numbers: load the bf16 "
@@ -271,44 +295,8 @@ void bind_layer(Binder& binder, const ModelPlan& plan, int index, LayerWeights& 
 
 }  // namespace
 
-const char* name_of(TensorClass tensor_class) {
-  switch (tensor_class) {
-    case TensorClass::kEmbedding:
-      return "embedding";
-    case TensorClass::kHead:
-      return "head";
-    case TensorClass::kPerLayerTable:
-      return "per_layer_table";
-    case TensorClass::kPerLayerContext:
-      return "per_layer_context";
-    case TensorClass::kPerLayer:
-      return "per_layer";
-    case TensorClass::kAttention:
-      return "attention";
-    case TensorClass::kMlp:
-      return "mlp";
-    case TensorClass::kExperts:
-      return "experts";
-    case TensorClass::kRouter:
-      return "router";
-    case TensorClass::kSmall:
-      return "norms and scales";
-  }
-  return "?";
-}
-
-bool can_be_packed(TensorClass tensor_class) {
-  switch (tensor_class) {
-    case TensorClass::kHead:
-    case TensorClass::kPerLayerContext:
-    case TensorClass::kPerLayer:
-    case TensorClass::kAttention:
-    case TensorClass::kMlp:
-    case TensorClass::kExperts:
-      return true;
-    default:
-      return false;
-  }
+const ClassFacts& facts_of(TensorClass tensor_class) {
+  return kClasses[static_cast<size_t>(tensor_class)];
 }
 
 int granule_of(std::string_view name) {

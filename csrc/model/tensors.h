@@ -19,7 +19,7 @@ namespace cabochon {
 enum class TensorClass {
   kEmbedding,        // rows that are looked up; the head too, where that is not packed
   kHead,             // the embedding once more, for the logits
-  kPerLayerTable,    // rows read from the file
+  kPerLayerTable,    // rows that are looked up, in a file or in memory
   kPerLayerContext,  // projection of the embedding to all per-layer inputs
   kPerLayer,         // gate and projection of one layer's input
   kAttention,
@@ -29,7 +29,17 @@ enum class TensorClass {
   kSmall,  // norms and scales
 };
 inline constexpr int kTensorClasses = 10;
-const char* name_of(TensorClass tensor_class);
+
+// What may become of a class, and what a checkpoint may hold of it: neither follows from the other.
+struct ClassFacts {
+  TensorClass tensor_class;
+  const char* name;
+  bool may_be_rounded;  // an integer format may be asked for (policy.py)
+  bool may_hold_codes;  // files may hold it as int4 codes, or as numbers on their lattice: it is
+                        // multiplied with, in panels
+};
+const ClassFacts& facts_of(TensorClass tensor_class);
+inline const char* name_of(TensorClass tensor_class) { return facts_of(tensor_class).name; }
 
 // Weights of one layer. Matrices are as stored; norms and scales are float32 vectors.
 struct LayerWeights {
@@ -51,10 +61,6 @@ struct ModelWeights {
   Tensor norm, per_layer_norm;
   std::vector<LayerWeights> layers;
 };
-
-// True for the classes that a matrix can be multiplied with in panels. The others are read by row
-// or routed by, as float numbers.
-bool can_be_packed(TensorClass tensor_class);
 
 // One tensor that the plan asks for, found in the checkpoint, and where it belongs.
 struct BoundTensor {

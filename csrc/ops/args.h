@@ -20,6 +20,16 @@ inline int64_t rounded_bytes(int64_t tokens, int64_t cols) {
   return tokens * (cols + 4 * (cols / kFineGranule) + 4 * (cols / 32));
 }
 
+// gated_matmul: from so many tokens on, so many columns of gate and up at a time.
+inline constexpr int64_t kGatedTokens = 16, kGatedColumns = 64;
+
+// Float32 values that gated_matmul works in for up to so many tokens: all of up for few, a block of
+// gate and up on each thread for many.
+inline int64_t gated_scratch(int64_t tokens, int64_t ffn, int threads) {
+  return std::max(std::min(tokens, kGatedTokens - 1) * ffn,
+                  (tokens < kGatedTokens ? 0 : tokens) * 2 * kGatedColumns * threads);
+}
+
 // Queries that attention takes at once, and float32 values that it works in for as many of them.
 inline constexpr int64_t kAttentionQueries = 24;
 inline int64_t attention_slot(int64_t queries, int64_t head_dim, int64_t turned) {
@@ -70,7 +80,6 @@ struct ProjectArgs {
 
 struct GatedMatmulArgs {
   Tensor out;             // [tokens, ffn]: gelu(gate x) * (up x)
-  Tensor up_rows;         // [tokens, ffn] scratch
   Tensor x;               // [tokens, hidden]
   PackedWeight gate, up;  // [ffn, hidden]
 };

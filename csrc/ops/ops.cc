@@ -52,44 +52,45 @@ void require_floats(const char* op, const char* name, const Tensor& tensor, int 
   require(op, name, tensor, tensor.shape);
 }
 
-void require_true(bool is_true, const std::string& message) {
-  if (!is_true) throw InvalidArgument(message);
+// The parts make a message only when there is something to say: a step asks thousands of times.
+template <typename... Parts>
+void require_true(bool is_true, const Parts&... parts) {
+  if (!is_true) throw InvalidArgument(text(parts...));
 }
 
 // Rows name sequences that exist, and every page they reach.
 void require_places(const char* op, const RowPlaces& places, int64_t tokens) {
-  require_true(std::ssize(places.sequences) == tokens && std::ssize(places.positions) == tokens,
-               text(op, ": ", tokens, " rows, but ", places.sequences.size(), " sequences and ",
-                    places.positions.size(), " positions"));
+  require_true(std::ssize(places.sequences) == tokens && std::ssize(places.positions) == tokens, op,
+               ": ", tokens, " rows, but ", places.sequences.size(), " sequences and ",
+               places.positions.size(), " positions");
   for (size_t row = 0; row < places.sequences.size(); ++row) {
     const int64_t sequence = places.sequences[row];
-    require_true(
-        sequence >= 0 && sequence < std::ssize(places.tables),
-        text(op, ": row ", row, " belongs to sequence ", sequence, " of ", places.tables.size()));
+    require_true(sequence >= 0 && sequence < std::ssize(places.tables), op, ": row ", row,
+                 " belongs to sequence ", sequence, " of ", places.tables.size());
     const PageTable& table = places.tables[static_cast<size_t>(sequence)];
     const int64_t held = 64 * std::ssize(table.pages);
     const int64_t position = places.positions[row];
     require_true(
         position >= 0 && position < kMaxPosition && (table.is_ring ? held > 0 : position < held),
-        text(op, ": row ", row, " stands at position ", position, ", its sequence has ",
-             table.pages.size(), " pages of 64"));
+        op, ": row ", row, " stands at position ", position, ", its sequence has ",
+        table.pages.size(), " pages of 64");
   }
 }
 
 void require_kv(const char* op, const KvLayer& kv) {
-  require_true(kv.dtype == Dtype::kF32 || kv.dtype == Dtype::kBf16 || kv.dtype == Dtype::kI8,
-               text(op, ": the cache is ", kv.dtype, ", expected F32, BF16 or I8"));
-  require_true(kv.head_dim > 0 && kv.head_dim <= 1024,
-               text(op, ": head_dim is ", kv.head_dim, ", expected 1 to 1024"));
-  require_true(kv.turned == 0 || (kv.turned > 0 && kv.turned <= kv.head_dim && kv.turned % 2 == 0 &&
-                                  kv.head_dim % 2 == 0),
-               text(op, ": ", kv.turned, " columns turn in a head of ", kv.head_dim,
-                    ", expected whole pairs"));
+  require_true(kv.dtype == Dtype::kF32 || kv.dtype == Dtype::kBf16 || kv.dtype == Dtype::kI8, op,
+               ": the cache is ", kv.dtype, ", expected F32, BF16 or I8");
+  require_true(kv.head_dim > 0 && kv.head_dim <= 1024, op, ": head_dim is ", kv.head_dim,
+               ", expected 1 to 1024");
+  require_true(
+      kv.turned == 0 ||
+          (kv.turned > 0 && kv.turned <= kv.head_dim && kv.turned % 2 == 0 && kv.head_dim % 2 == 0),
+      op, ": ", kv.turned, " columns turn in a head of ", kv.head_dim, ", expected whole pairs");
 }
 
 void require_norm(const char* op, const NormArgs& args) {
-  require_true(args.x.shape.rank() > 0 && args.x.shape.back() > 0,
-               text(op, ": x is ", args.x.shape, ", expected [..., n] with n > 0"));
+  require_true(args.x.shape.rank() > 0 && args.x.shape.back() > 0, op, ": x is ", args.x.shape,
+               ", expected [..., n] with n > 0");
   require(op, "out", args.out, args.x.shape);
   require(op, "x", args.x, args.x.shape);
   if (!args.weight.empty()) require(op, "weight", args.weight, {args.x.shape.back()});
@@ -102,8 +103,8 @@ void Ops::embed(const EmbedArgs& args) {
   require_float_weight("embed", "table", args.table);
   require("embed", "out", args.out, {tokens, args.table.cols});
   for (const int32_t id : args.ids) {
-    require_true(id >= 0 && id < args.table.rows,
-                 text("embed: token id ", id, " is not in 0 to ", args.table.rows - 1));
+    require_true(id >= 0 && id < args.table.rows, "embed: token id ", id, " is not in 0 to ",
+                 args.table.rows - 1);
   }
   compute_embed(args);
 }
@@ -124,9 +125,9 @@ void Ops::rope(const RopeArgs& args) {
   const int64_t tokens = args.x.shape[0], head_dim = args.x.shape[2], pairs = args.cos.shape[1];
   require("rope", "cos", args.cos, {tokens, pairs});
   require("rope", "sin", args.sin, {tokens, pairs});
-  require_true(head_dim % 2 == 0 && pairs <= head_dim / 2,
-               text("rope: ", pairs, " pairs turn in a head of ", head_dim,
-                    ", expected an even head and at most half as many pairs"));
+  require_true(head_dim % 2 == 0 && pairs <= head_dim / 2, "rope: ", pairs,
+               " pairs turn in a head of ", head_dim,
+               ", expected an even head and at most half as many pairs");
   compute_rope(args);
 }
 
@@ -166,7 +167,6 @@ void Ops::gated_matmul(const GatedMatmulArgs& args) {
   require_weight("gated_matmul", "gate", args.gate, args.gate.rows, args.x.shape[1]);
   require_weight("gated_matmul", "up", args.up, args.gate.rows, args.x.shape[1]);
   require("gated_matmul", "out", args.out, out);
-  require("gated_matmul", "up_rows", args.up_rows, out);
   observe(args.gate, args.x);
   observe(args.up, args.x);
   compute_gated_matmul(args);
@@ -188,17 +188,16 @@ void Ops::attention(const AttentionArgs& args) {
   const Shape shape{args.queries.shape[0], heads, args.kv.head_dim};
   require("attention", "queries", args.queries, shape);
   require("attention", "out", args.out, shape);
-  require_true(args.kv.kv_heads > 0 && heads % args.kv.kv_heads == 0,
-               text("attention: ", heads, " heads cannot share ", args.kv.kv_heads, " kv heads"));
-  require_true(args.window >= 0, text("attention: window is ", args.window, ", expected >= 0"));
+  require_true(args.kv.kv_heads > 0 && heads % args.kv.kv_heads == 0, "attention: ", heads,
+               " heads cannot share ", args.kv.kv_heads, " kv heads");
+  require_true(args.window >= 0, "attention: window is ", args.window, ", expected >= 0");
   require_kv("attention", args.kv);
   if (args.kv.turned > 0) require("attention", "key_norm", args.key_norm, {args.kv.head_dim});
   require_places("attention", args.places, shape[0]);
   require_floats("attention", "scratch", args.scratch, 1);
   const int64_t needed = attention_scratch(shape[0], heads, args.kv.head_dim, args.kv.turned);
-  require_true(
-      args.scratch.shape[0] >= needed,
-      text("attention: scratch has ", args.scratch.shape[0], " values, expected ", needed));
+  require_true(args.scratch.shape[0] >= needed, "attention: scratch has ", args.scratch.shape[0],
+               " values, expected ", needed);
   compute_attention(args);
 }
 
@@ -211,8 +210,8 @@ void Ops::per_layer_sum(const PerLayerSumArgs& args) {
   require("per_layer_sum", "stored", args.stored, {tokens, all}, args.stored.dtype);
   require("per_layer_sum", "norm", args.norm, {width});
   require_true(width > 0 && columns % width == 0 && args.begin >= 0 && args.begin + columns <= all,
-               text("per_layer_sum: columns ", args.begin, " to ", args.begin + columns, " of ",
-                    all, " are no whole runs of ", width));
+               "per_layer_sum: columns ", args.begin, " to ", args.begin + columns, " of ", all,
+               " are no whole runs of ", width);
   compute_per_layer_sum(args);
 }
 
@@ -223,9 +222,9 @@ void Ops::per_layer_gate(const PerLayerGateArgs& args) {
   require_weight("per_layer_gate", "gate", args.gate, width, args.x.shape[1]);
   require("per_layer_gate", "out", args.out, {tokens, width});
   require("per_layer_gate", "input", args.input, {tokens, args.input.shape[1]});
-  require_true(
-      args.offset >= 0 && args.offset + width <= args.input.shape[1],
-      text("per_layer_gate: a slice of ", width, " at ", args.offset, " of ", args.input.shape[1]));
+  require_true(args.offset >= 0 && args.offset + width <= args.input.shape[1],
+               "per_layer_gate: a slice of ", width, " at ", args.offset, " of ",
+               args.input.shape[1]);
   observe(args.gate, args.x);
   compute_per_layer_gate(args);
 }
@@ -239,8 +238,8 @@ void Ops::route(const RouteArgs& args) {
   require("route", "per_expert_scale", args.per_expert_scale, {experts});
   require_rank("route", "ids", args.ids, 2);
   const int64_t top = args.ids.shape[1];
-  require_true(top >= 1 && top <= experts,
-               text("route: top_k is ", top, ", expected 1 to ", experts, " (experts)"));
+  require_true(top >= 1 && top <= experts, "route: top_k is ", top, ", expected 1 to ", experts,
+               " (experts)");
   require("route", "ids", args.ids, {tokens, top}, Dtype::kI32);
   require("route", "weights", args.weights, {tokens, top});
   require("route", "normed", args.normed, {tokens, hidden});
@@ -266,14 +265,13 @@ void Ops::experts(const ExpertsArgs& args) {
   require("experts", "results", args.results, {tokens * top, hidden});
   const std::span<const int32_t> ids(args.ids.as<int32_t>(), static_cast<size_t>(tokens * top));
   for (const int32_t id : ids) {
-    require_true(id >= 0 && id < experts,
-                 text("experts: id ", id, " is not in 0 to ", experts - 1));
+    require_true(id >= 0 && id < experts, "experts: id ", id, " is not in 0 to ", experts - 1);
   }
   for (int64_t token = 0; token < tokens; ++token) {
     const auto chosen = ids.subspan(static_cast<size_t>(token * top), static_cast<size_t>(top));
     for (size_t i = 0; i < chosen.size(); ++i) {
-      require_true(std::count(chosen.begin(), chosen.end(), chosen[i]) == 1,
-                   text("experts: token ", token, " names expert ", chosen[i], " twice"));
+      require_true(std::count(chosen.begin(), chosen.end(), chosen[i]) == 1, "experts: token ",
+                   token, " names expert ", chosen[i], " twice");
     }
   }
   observe(args.gate, args.x);
@@ -288,8 +286,8 @@ void Ops::head(const HeadArgs& args) {
   require("head", "logits", args.logits, {tokens, vocab});
   require("head", "largest", args.largest, {tokens, (vocab + kLogitBlock - 1) / kLogitBlock});
   require("head", "chunk_sums", args.chunk_sums, {tokens, (vocab + kLogitChunk - 1) / kLogitChunk});
-  require_true(std::ssize(args.log_sums) == tokens,
-               text("head: log_sums has ", args.log_sums.size(), " entries, expected ", tokens));
+  require_true(std::ssize(args.log_sums) == tokens, "head: log_sums has ", args.log_sums.size(),
+               " entries, expected ", tokens);
   compute_head(args);
 }
 

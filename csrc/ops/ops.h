@@ -32,8 +32,9 @@ class Ops {
   // What computes here, for `info` and manifests: "avx512".
   virtual std::string tier() const = 0;
 
-  // Makes room for rounding an x of up to this size to int8, so that a step allocates nothing.
-  virtual void reserve(int64_t tokens, int64_t cols) = 0;
+  // Makes room for rounding an x of up to this size to int8 (no columns: nothing is rounded), and
+  // for gated_matmul of as many tokens and up to `ffn` rows, so that a step allocates nothing.
+  virtual void reserve(int64_t tokens, int64_t cols, int64_t ffn) = 0;
   virtual int64_t reserved_bytes() const = 0;
 
   // What rounds weights to int4 here; free of state, for any thread.

@@ -30,10 +30,18 @@ void check_entry(const TensorEntry& entry, const MappedFile& file) {
 
 }  // namespace
 
-Checkpoint::Checkpoint(const std::vector<std::string>& shards, std::vector<TensorEntry> entries)
+Checkpoint::Checkpoint(const std::vector<std::string>& shards, std::vector<TensorEntry> entries,
+                       const std::optional<std::vector<int64_t>>& sizes)
     : entries_(std::move(entries)) {
+  if (sizes && sizes->size() != shards.size()) {
+    throw InvalidArgument(text("sizes has ", sizes->size(), " numbers, expected one for each of ",
+                               shards.size(), " shards"));
+  }
   files_.reserve(shards.size());
-  for (const std::string& path : shards) files_.push_back(std::make_unique<MappedFile>(path));
+  for (size_t i = 0; i < shards.size(); ++i) {
+    files_.push_back(sizes ? std::make_unique<MappedFile>(shards[i], (*sizes)[i])
+                           : std::make_unique<MappedFile>(shards[i]));
+  }
   by_name_.reserve(entries_.size());
   for (const TensorEntry& entry : entries_) {
     if (entry.shard < 0 || static_cast<size_t>(entry.shard) >= files_.size()) {
@@ -60,7 +68,8 @@ Tensor Checkpoint::view(const TensorEntry& entry) const {
                                " of rank ", entry.shape.size(), ", which cannot be computed with"),
                           file(entry).path(), entry.name);
   }
-  const std::byte* begin = file(entry).bytes().data() + entry.begin;
+  const std::byte* file_data = file(entry).bytes().data();
+  const std::byte* begin = file_data == nullptr ? nullptr : file_data + entry.begin;
   return {dtype->dtype, Shape(std::span<const int64_t>(entry.shape)),
           const_cast<std::byte*>(begin)};
 }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -28,7 +29,11 @@ class Checkpoint {
  public:
   // Throws CheckpointError when a file cannot be mapped or an entry does not lie inside its file,
   // has a size other than shape x dtype, or a name twice.
-  Checkpoint(const std::vector<std::string>& shards, std::vector<TensorEntry> entries);
+  //
+  // With `sizes`, bytes of each shard, the files are elsewhere and none is opened: what a plan
+  // needs is known, `view` has no data, and `read` throws.
+  Checkpoint(const std::vector<std::string>& shards, std::vector<TensorEntry> entries,
+             const std::optional<std::vector<int64_t>>& sizes = std::nullopt);
 
   const std::vector<TensorEntry>& entries() const { return entries_; }
   const TensorEntry* find(std::string_view name) const;  // null when absent

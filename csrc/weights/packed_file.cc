@@ -16,7 +16,7 @@
 namespace cabochon {
 namespace {
 
-constexpr int64_t kBlock = 1 << 20;
+constexpr int64_t kBlock = PackedFile::kBlock;
 constexpr int64_t kPage = 4096;
 constexpr size_t kAboutBytes = 4000;
 
@@ -156,21 +156,15 @@ void PackedFile::verify(int threads) const {
               [&](int64_t, int thread) { return pieces[static_cast<size_t>(thread)].data(); });
 }
 
-void PackedFile::write(const std::string& path, const PackedKey& key, const std::string& about,
-                       std::span<const std::byte> data, int threads) {
+void PackedFile::write(const NewPackedFile& file, int64_t bytes,
+                       const std::function<std::span<const std::byte>()>& next, int threads) {
+  const auto& [path, key, about] = file;
   if (about.size() > kAboutBytes) {
     throw InvalidArgument(
         text("about has ", about.size(), " bytes, expected at most ", kAboutBytes));
   }
-  const int64_t blocks = blocks_of(std::ssize(data));
-  std::vector<uint64_t> table(static_cast<size_t>(blocks));
-  ThreadPool::shared().parallel_for(threads, blocks, 1, [&](RowRange range) noexcept {
-    for (int64_t i = range.begin; i < range.end; ++i) {
-      table[static_cast<size_t>(i)] = checksum(block_of(data, i));
-    }
-  });
   Header header;
-  header.bytes = std::ssize(data);
+  header.bytes = bytes;
   header.key = key;
   header.about_bytes = about.size();
   std::copy(about.begin(), about.end(), header.about);
@@ -180,11 +174,27 @@ void PackedFile::write(const std::string& path, const PackedKey& key, const std:
     int descriptor;
     ~Closer() { close(descriptor); }
   } closer{descriptor};
-  const int64_t data_offset = kPage + padded(8 * blocks);
-  if (ftruncate(descriptor, data_offset + std::ssize(data)) != 0) fail("ftruncate", path, errno);
-  write_at(descriptor, path, 0, std::as_bytes(std::span(&header, 1)));
+  std::vector<uint64_t> table(static_cast<size_t>(blocks_of(bytes)));
+  const int64_t data_offset = kPage + padded(8 * std::ssize(table));
+  if (ftruncate(descriptor, data_offset + bytes) != 0) fail("ftruncate", path, errno);
+  for (int64_t done = 0; done < bytes;) {
+    const std::span<const std::byte> piece = next();
+    const int64_t end = done + std::ssize(piece);
+    if (end == done || end > bytes || (end < bytes && end % kBlock != 0)) {
+      throw InvalidArgument(text(path, ": a piece ends at byte ", end, " of ", bytes,
+                                 ", expected whole blocks of ", kBlock));
+    }
+    uint64_t* sums = table.data() + done / kBlock;
+    ThreadPool::shared().parallel_for(threads, blocks_of(end - done), 1,
+                                      [&](RowRange range) noexcept {
+                                        for (int64_t i = range.begin; i < range.end; ++i)
+                                          sums[i] = checksum(block_of(piece, i));
+                                      });
+    write_at(descriptor, path, data_offset + done, piece);
+    done = end;
+  }
   write_at(descriptor, path, kPage, std::as_bytes(std::span(table)));
-  write_at(descriptor, path, data_offset, data);
+  write_at(descriptor, path, 0, std::as_bytes(std::span(&header, 1)));
   if (fsync(descriptor) != 0) fail("fsync", path, errno);
 }
 

@@ -1,9 +1,9 @@
-// The weights' arena of a loaded model as one file, so that the next load reads instead of
-// rounding.
+// What was rounded, as one file: the weights' arena of a loaded model, so that the next load reads
+// instead of rounding; or the rows of a per-layer table, which are then read from it one by one.
 //
 //   4,096 bytes  header: magic, version, block size, bytes of data, key, a text for people
 //   table        one 64-bit checksum for each block of 1 MiB, padded to 4,096 bytes
-//   data         the arena, byte for byte
+//   data         the arena, or the rows, byte for byte
 //
 // The key stands for everything the bytes depend on; who makes it, and where files are kept, is not
 // known here. Checksums guard against chance, not against malice.
@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -20,9 +21,18 @@ namespace cabochon {
 
 using PackedKey = std::array<std::byte, 32>;
 
+// A file that is not there yet, and what its header says.
+struct NewPackedFile {
+  std::string path;
+  PackedKey key{};
+  std::string about;  // up to 4,000 bytes
+};
+
 class PackedFile {
  public:
-  // Rises when the order, the layout or, for equal formats, the numbers of what stands in the arena
+  static constexpr int64_t kBlock = 1 << 20;  // that a checksum covers
+
+  // Rises when the order, the layout or, for equal formats, the numbers of what stands in a file
   // change (how weights are rounded, what the calibration reads), or the checksum.
   static constexpr uint32_t kVersion = 3;
 
@@ -41,10 +51,17 @@ class PackedFile {
   // As read, and keeps nothing.
   void verify(int threads) const;
 
-  // Writes a new file and flushes it to the disk. Throws InvalidArgument: a text over 4,000 bytes;
-  // DeviceError naming the call, the path and errno's text: the file is then worth nothing.
-  static void write(const std::string& path, const PackedKey& key, const std::string& about,
-                    std::span<const std::byte> data, int threads);
+  // For reading single rows of what was verified: the file, and where its data begin. A file that
+  // changes after that is noticed as any other is (MappedFile::require_unchanged).
+  const MappedFile& file() const { return file_; }
+  int64_t data_begin() const { return data_offset_; }
+
+  // Writes `bytes` of data to a new file and flushes it to the disk. They come in pieces, in order:
+  // each call of `next` gives one, of whole blocks but for the last, valid until the next call.
+  // Throws InvalidArgument: a text over 4,000 bytes; DeviceError naming the call, the path and
+  // errno's text, and what `next` throws: the file is then worth nothing.
+  static void write(const NewPackedFile& file, int64_t bytes,
+                    const std::function<std::span<const std::byte>()>& next, int threads);
 
  private:
   // Reads every block to where `place` (block, thread) says and checks it.

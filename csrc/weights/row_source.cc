@@ -4,7 +4,6 @@
 #include <cstring>
 #include <numeric>
 #include <tuple>
-#include <utility>
 
 #include "base/thread_pool.h"
 
@@ -17,14 +16,11 @@ constexpr int64_t kRowsOfAThread = 4;
 
 }  // namespace
 
-RowSource::RowSource(std::shared_ptr<const Checkpoint> checkpoint, const TensorEntry& table,
-                     int threads, int64_t most_ids)
-    : RowSource({.stored = checkpoint->view(table).dtype,
-                 .format = nullptr,
-                 .columns = checkpoint->view(table).shape.back()},
-                nullptr, threads, most_ids) {
-  checkpoint_ = std::move(checkpoint);
-  table_ = &table;
+RowSource::RowSource(const RowLayout& layout, const MappedFile& file, int64_t begin, int threads,
+                     int64_t most_ids)
+    : RowSource(layout, nullptr, threads, most_ids) {
+  file_ = &file;
+  begin_ = begin;
   if (!layout_.is_decoded_by_copying()) {
     raw_.resize(static_cast<size_t>(threads * layout_.row_bytes()));
   }
@@ -43,11 +39,10 @@ bool RowSource::fetch(int thread, int32_t id, int64_t columns, std::byte* out) n
     decode_row(layout_, rows_ + offset, columns, out);
     return true;
   }
-  const MappedFile& file = checkpoint_->file(*table_);
   const auto bytes = static_cast<size_t>(layout_.bytes(columns));
-  if (raw_.empty()) return file.try_read(table_->begin + offset, {out, bytes}) == 0;
+  if (raw_.empty()) return file_->try_read(begin_ + offset, {out, bytes}) == 0;
   std::byte* raw = raw_.data() + thread * row_bytes;
-  if (file.try_read(table_->begin + offset, {raw, bytes}) != 0) return false;
+  if (file_->try_read(begin_ + offset, {raw, bytes}) != 0) return false;
   decode_row(layout_, raw, columns, out);
   return true;
 }

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <span>
 #include <vector>
 
@@ -23,8 +22,8 @@ struct GatherArgs {
 // up to `most_ids`. Used by one thread at a time.
 class RowSource {
  public:
-  // Rows as they are stored in the file of a checkpoint.
-  RowSource(std::shared_ptr<const Checkpoint> checkpoint, const TensorEntry& table, int threads,
+  // Rows in a file, from byte `begin` on; the file must outlive the source.
+  RowSource(const RowLayout& layout, const MappedFile& file, int64_t begin, int threads,
             int64_t most_ids);
 
   // Rows in memory, which must outlive the source.
@@ -41,8 +40,8 @@ class RowSource {
   bool fetch(int thread, int32_t id, int64_t columns, std::byte* out) noexcept;
 
   RowLayout layout_;
-  std::shared_ptr<const Checkpoint> checkpoint_;  // null where rows are in memory
-  const TensorEntry* table_ = nullptr;
+  const MappedFile* file_ = nullptr;  // null where rows are in memory
+  int64_t begin_ = 0;
   const std::byte* rows_ = nullptr;  // null where they are in the file
   int threads_;
   std::vector<std::byte> raw_;  // [threads, row]: a row on its way to float32

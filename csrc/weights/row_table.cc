@@ -129,15 +129,17 @@ void decode_row(const RowLayout& layout, const std::byte* row, int64_t front,
 }
 
 void load_rows(const Checkpoint& checkpoint, const TensorEntry& table, const RowLayout& layout,
-               std::span<std::byte> out, int threads) {
+               int64_t first, std::span<std::byte> out, int threads) {
   constexpr int64_t kRowsAtOnce = 64;  // of a read, where bytes are taken as they are
   const MappedFile& file = checkpoint.file(table);
-  const int64_t rows = checkpoint.view(table).shape[0], row_bytes = layout.row_bytes();
+  const int64_t row_bytes = layout.row_bytes(), rows = std::ssize(out) / row_bytes;
   const int64_t file_row_bytes = layout.columns * byte_size(layout.stored);
-  if (std::ssize(out) < rows * row_bytes) {
-    throw InvalidArgument(text("tensor ", table.name, ": its rows take ", rows * row_bytes,
-                               " bytes, found room for ", out.size()));
+  const int64_t all_rows = checkpoint.view(table).shape[0];
+  if (first < 0 || rows > all_rows - first || std::ssize(out) != rows * row_bytes) {
+    throw InvalidArgument(text("tensor ", table.name, ": ", out.size(), " bytes from row ", first,
+                               " on are no rows of ", row_bytes, " bytes of its ", all_rows));
   }
+  const int64_t file_begin = table.begin + first * file_row_bytes;
   const int64_t pieces = (rows + kRowsAtOnce - 1) / kRowsAtOnce;
   struct Failure {
     int error = 0;         // errno of a read, -1 for a short one
@@ -152,16 +154,16 @@ void load_rows(const Checkpoint& checkpoint, const TensorEntry& table, const Row
       const int64_t begin = piece * kRowsAtOnce, end = std::min(rows, begin + kRowsAtOnce);
       std::byte* to = out.data() + begin * row_bytes;
       if (layout.format == nullptr) {
-        failure.error = file.try_read(table.begin + begin * file_row_bytes,
+        failure.error = file.try_read(file_begin + begin * file_row_bytes,
                                       {to, static_cast<size_t>((end - begin) * row_bytes)});
         continue;
       }
       for (int64_t row = begin; row < end && failure.error == 0 && failure.element < 0;
            ++row, to += row_bytes) {
-        failure.error = file.try_read(table.begin + row * file_row_bytes, mine.raw);
+        failure.error = file.try_read(file_begin + row * file_row_bytes, mine.raw);
         if (failure.error != 0) break;
         const int64_t bad = round_row(layout, mine, to);
-        if (bad >= 0) failure.element = row * layout.columns + bad;
+        if (bad >= 0) failure.element = (first + row) * layout.columns + bad;
       }
     }
   });
@@ -180,6 +182,32 @@ void load_rows(const Checkpoint& checkpoint, const TensorEntry& table, const Row
           file.path(), table.name);
     }
   }
+}
+
+void write_rows(const Checkpoint& checkpoint, const TensorEntry& table, const RowLayout& layout,
+                const NewPackedFile& file, int threads,
+                const std::function<void(int64_t, int64_t)>& progress) {
+  constexpr int64_t kPiece = 16 * PackedFile::kBlock;
+  const int64_t rows = checkpoint.view(table).shape[0], row_bytes = layout.row_bytes();
+  // A piece ends with a block, as a rule within a row: what is left of it begins the next one.
+  std::vector<std::byte> buffer(static_cast<size_t>(kPiece + row_bytes));
+  int64_t row = 0, filled = 0, taken = 0;
+  const auto next = [&]() -> std::span<const std::byte> {
+    progress(row * row_bytes, rows * row_bytes);
+    std::copy(buffer.begin() + taken, buffer.begin() + filled, buffer.begin());
+    filled -= taken;
+    const int64_t count = std::min(rows - row, (std::ssize(buffer) - filled) / row_bytes);
+    load_rows(checkpoint, table, layout, row,
+              std::span(buffer).subspan(static_cast<size_t>(filled),
+                                        static_cast<size_t>(count * row_bytes)),
+              threads);
+    row += count;
+    filled += count * row_bytes;
+    taken = row == rows ? filled : filled / PackedFile::kBlock * PackedFile::kBlock;
+    return {buffer.data(), static_cast<size_t>(taken)};
+  };
+  PackedFile::write(file, rows * row_bytes, next, threads);
+  progress(rows * row_bytes, rows * row_bytes);
 }
 
 }  // namespace cabochon

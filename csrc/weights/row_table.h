@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "weights/checkpoint.h"
 #include "weights/format.h"
+#include "weights/packed_file.h"
 
 namespace cabochon {
 
@@ -33,10 +35,17 @@ struct RowLayout {
 void decode_row(const RowLayout& layout, const std::byte* row, int64_t front,
                 std::byte* out) noexcept;
 
-// Fills `out` with all rows of a tensor [rows, columns] in this layout, by `threads` threads.
-// Throws CheckpointError naming the file and the tensor: a read that failed (the first by row), or
-// a number that is not finite and cannot be rounded.
+// Fills `out`, whole rows, with those of a tensor [rows, columns] from row `first` on, in this
+// layout, by `threads` threads. Throws CheckpointError naming the file and the tensor: a read that
+// failed (the first by row), or a number that is not finite and cannot be rounded.
 void load_rows(const Checkpoint& checkpoint, const TensorEntry& table, const RowLayout& layout,
-               std::span<std::byte> out, int threads);
+               int64_t first, std::span<std::byte> out, int threads);
+
+// All rows of the tensor as the data of a new packed file; holds 16 MiB of them at a time. Before
+// each piece progress(done, total) counts bytes; what it throws ends the writing. Throws as
+// load_rows and PackedFile::write.
+void write_rows(const Checkpoint& checkpoint, const TensorEntry& table, const RowLayout& layout,
+                const NewPackedFile& file, int threads,
+                const std::function<void(int64_t, int64_t)>& progress);
 
 }  // namespace cabochon

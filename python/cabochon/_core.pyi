@@ -29,12 +29,15 @@ def default_threads() -> int: ...
 
 class Checkpoint:
     """Shards of one model, mapped. entries: (name, dtype, shape, shard, begin, end), bytes counted
-    from the start of the file."""
+    from the start of the file. With sizes (bytes of each shard) no file is opened: enough to plan
+    memory, and whatever reads a weight raises CheckpointError."""
 
     def __init__(
         self,
         shards: Sequence[str],
         entries: Sequence[tuple[str, str, tuple[int, ...], int, int, int]],
+        *,
+        sizes: Sequence[int] | None = None,
     ) -> None: ...
 
 class MemoryPlan:
@@ -48,6 +51,7 @@ class MemoryPlan:
     packed_bytes: int  # of those, what write_packed writes
     mapped_bytes: int  # read from the mapping for every token
     disk_bytes: int  # looked up by row: a per-layer table in its file, an embedding
+    table_bytes: int  # of those, what write_table writes
     global_pages_per_sequence: int
     sliding_pages_per_sequence: int
 
@@ -60,7 +64,8 @@ def memory_plan(
     kv: str,
     context: int,
     max_rows: int,
-    per_layer_table: str = "disk",  # or "memory"; a rounded one is in memory
+    threads: int,
+    per_layer_table: str = "disk",  # or "memory"
     lattices: Sequence[str] = (),
 ) -> MemoryPlan: ...
 def find_lattices(checkpoint: Checkpoint, plan: Any, classes: Collection[str]) -> list[str]:
@@ -106,8 +111,8 @@ class Engine:
         global_pages: int,
         sliding_pages: int,
         per_layer_table: str = "disk",
-        packed: str | None = None,  # a file of write_packed, read in place of rounding
-        packed_key: bytes = b"",  # its key, 32 bytes
+        packed: PackedFile | None = None,  # of write_packed, read in place of rounding
+        packed_table: PackedFile | None = None,  # of write_table, verified: a rounded one on disk
         progress: Callable[[int, int], None] | None = None,
         lattices: Sequence[str] = (),  # of find_lattices: int4 with the codes they were trained in
     ) -> None: ...
@@ -145,11 +150,28 @@ class Engine:
     def write_packed(self, path: str, key: bytes, about: str = "") -> None: ...
     def close(self) -> None: ...
 
-def packed_about(path: str) -> str:
-    """The text that write_packed was given, from a file whose header and size are right."""
+class PackedFile:
+    """A file of write_packed or write_table whose header and size are right, and with a `key` (32
+    bytes) the key; CheckpointError where they are not."""
 
-def verify_packed(path: str) -> None:
-    """Reads all of it; CheckpointError names the first block that is not what was written."""
+    def __init__(self, path: str, key: bytes | None = None) -> None: ...
+    @property
+    def about(self) -> str: ...  # the text that it was written with
+    def verify(self, threads: int = 1) -> None:
+        """Reads all of it; CheckpointError names the first block that is not what was written."""
+
+def write_table(
+    checkpoint: Checkpoint,
+    plan: Any,
+    *,
+    format: str,  # "int8" or "int4"
+    path: str,  # of no file yet
+    key: bytes,
+    about: str = "",
+    threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Rounds the per-layer table to a packed file, piece by piece."""
 
 # cabochon.ops: arguments and results as its docstrings say.
 class QuantizedWeight:

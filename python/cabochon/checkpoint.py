@@ -8,13 +8,14 @@ nothing is executed: pickle is never opened.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,7 @@ class Shards:
     header_sha256: tuple[str, ...]  # of length and header, one a path
     # (name, dtype, shape, shard, begin, end), bytes counted from the start of the file
     entries: tuple[Entry, ...]
+    is_here: bool = True  # False: the headers came from elsewhere, and paths are names alone
 
 
 def lead_file(names: Collection[str], where: str) -> str:
@@ -123,14 +125,34 @@ def read_shards(folder: Path) -> Shards:
     """
     lead = lead_file(_names_in(folder), str(folder))
     index = read_index(folder) if lead == INDEX else None
-    names = [lead] if index is None else sorted(set(index.values()))
+    return gather_shards(str(folder), lead, index, lambda name: _open_regular(folder / name))
 
+
+def gather_shards(
+    where: str,
+    lead: str,
+    index: dict[str, str] | None,
+    open_file: Callable[[str], io.RawIOBase],
+    *,
+    is_here: bool = True,
+) -> Shards:
+    """The tensors of a checkpoint whose files `open_file` opens, wherever they are.
+
+    Args:
+        where: the folder or repository, for paths and messages.
+        lead: the one safetensors file, or INDEX.
+        index: of `read_index` or `parse_index`, None without one.
+        open_file: a file by its name; of each no more than the header is read.
+        is_here: the files can be opened again, under `where`.
+    """
+    names = [lead] if index is None else sorted(set(index.values()))
     paths, sizes, hashes = [], [], []
     entries: list[Entry] = []
     shard_of: dict[str, str] = {}
     for shard, name in enumerate(names):
-        found, size, sha256 = _read_header(folder / name, shard)
-        paths.append(str(folder / name))
+        with open_file(name) as file:
+            found, size, sha256 = _read_header(file, name, shard)
+        paths.append(str(Path(where) / name))
         sizes.append(size)
         hashes.append(sha256)
         for entry in found:
@@ -148,7 +170,7 @@ def read_shards(folder: Path) -> Shards:
         entries += found
         if len(entries) > TENSORS:
             raise CheckpointError(
-                f"{folder}: has {len(entries):,} tensors and more, expected at most {TENSORS:,}",
+                f"{where}: has {len(entries):,} tensors and more, expected at most {TENSORS:,}",
                 file=name,
             )
     for tensor, name in (index or {}).items():
@@ -159,6 +181,7 @@ def read_shards(folder: Path) -> Shards:
         sizes=tuple(sizes),
         header_sha256=tuple(hashes),
         entries=tuple(entries),
+        is_here=is_here,
     )
 
 
@@ -168,7 +191,12 @@ def read_json(path: Path, *, limit_bytes: int = JSON_BYTES) -> dict[str, Any]:
     Raises:
         CheckpointError: not there, too large, or not such an object.
     """
-    value = _parse(read_small(path, limit_bytes), path.name)
+    return parse_json(read_small(path, limit_bytes), path.name)
+
+
+def parse_json(data: bytes, name: str) -> dict[str, Any]:
+    """The same from the bytes of a file of this name."""
+    value = _parse(data, name)
     levels: list[Any] = [value]
     for _ in range(JSON_DEPTH):
         inner: list[Any] = []
@@ -177,9 +205,9 @@ def read_json(path: Path, *, limit_bytes: int = JSON_BYTES) -> dict[str, Any]:
                 inner += item.values() if isinstance(item, dict) else item
         levels = inner
     if any(isinstance(item, (dict, list)) for item in levels):
-        raise file_error(path.name, f"nests deeper than {JSON_DEPTH} levels")
+        raise file_error(name, f"nests deeper than {JSON_DEPTH} levels")
     if not isinstance(value, dict):
-        raise file_error(path.name, f"is a JSON {type(value).__name__}, expected an object")
+        raise file_error(name, f"is a JSON {type(value).__name__}, expected an object")
     return value
 
 
@@ -211,7 +239,11 @@ def _size_and_sha256(path: Path) -> tuple[int, str]:
 
 def read_index(folder: Path) -> dict[str, str]:
     """Tensor name to file name, all of them plain names in the folder."""
-    data = read_small(folder / INDEX, INDEX_BYTES)
+    return parse_index(read_small(folder / INDEX, INDEX_BYTES))
+
+
+def parse_index(data: bytes) -> dict[str, str]:
+    """The same from the bytes of the file."""
     _check_marks(data, _INDEX_MARKS, INDEX)
     index = _parse(data, INDEX)
     names = index.get("weight_map") if isinstance(index, dict) else None
@@ -239,30 +271,26 @@ def read_index(folder: Path) -> dict[str, str]:
     return names
 
 
-def _read_header(path: Path, shard: int) -> tuple[list[Entry], int, str]:
+def _read_header(file: io.RawIOBase, name: str, shard: int) -> tuple[list[Entry], int, str]:
     """The entries of one file, its size and the hash of its header.
 
     Cheap checks first: nothing is read before its size is known to be small, and nothing is parsed
     before its marks are counted.
     """
-    name = path.name
-    with _open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size < 8:
-            raise file_error(name, f"has {size} bytes, expected at least 8: the header's length")
-        length_bytes = file.read(8)
-        length = int.from_bytes(length_bytes, "little")
-        if not 2 <= length <= HEADER_BYTES:
-            raise file_error(
-                name, f"header is {length:,} bytes long, expected 2 to {HEADER_BYTES:,}"
-            )
-        if length > size - 8:
-            raise file_error(
-                name,
-                f"header is {length:,} bytes long, but the file has {size - 8:,} after its length. "
-                "The file is truncated or still being downloaded",
-            )
-        data = file.read(length)
+    size = _size_of(file)
+    if size < 8:
+        raise file_error(name, f"has {size} bytes, expected at least 8: the header's length")
+    length_bytes = file.read(8) or b""
+    length = int.from_bytes(length_bytes, "little")
+    if not 2 <= length <= HEADER_BYTES:
+        raise file_error(name, f"header is {length:,} bytes long, expected 2 to {HEADER_BYTES:,}")
+    if length > size - 8:
+        raise file_error(
+            name,
+            f"header is {length:,} bytes long, but the file has {size - 8:,} after its length. "
+            "The file is truncated or still being downloaded",
+        )
+    data = file.read(length) or b""
     if len(data) != length:
         raise file_error(name, f"header is {length:,} bytes long, but {len(data):,} could be read")
     sha256 = hashlib.sha256(length_bytes + data).hexdigest()
@@ -459,7 +487,7 @@ def _names_in(folder: Path) -> list[str]:
         ) from error
 
 
-def _open_regular(path: Path) -> Any:
+def _open_regular(path: Path) -> io.RawIOBase:
     """A file opened for reading without a buffer; examined first, since a FIFO would block.
 
     Links are followed, as the hub cache is made of them, but inside it they must stay in the
@@ -496,13 +524,24 @@ def _open_without_blocking(path: str, flags: int) -> int:
 
 def read_small(path: Path, limit_bytes: int) -> bytes:
     with _open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > limit_bytes:
-            raise file_error(path.name, f"has {size:,} bytes, expected at most {limit_bytes:,}")
-        data: bytes = file.read(limit_bytes + 1)
+        return read_whole(file, path.name, limit_bytes)
+
+
+def read_whole(file: io.RawIOBase, name: str, limit_bytes: int) -> bytes:
+    """All bytes of an open file that must be small."""
+    size = _size_of(file)
+    if size > limit_bytes:
+        raise file_error(name, f"has {size:,} bytes, expected at most {limit_bytes:,}")
+    data = file.read(limit_bytes + 1) or b""
     if len(data) != size:
-        raise file_error(path.name, f"has {size:,} bytes, but {len(data):,} were read")
+        raise file_error(name, f"has {size:,} bytes, but {len(data):,} were read")
     return data
+
+
+def _size_of(file: io.RawIOBase) -> int:
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    return size
 
 
 def file_error(name: str, what: str) -> CheckpointError:

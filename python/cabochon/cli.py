@@ -140,9 +140,14 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true")
 
     plan = commands.add_parser(
-        "plan", parents=[loading], help="what it takes, before loading; exit code 4: does not fit"
+        "plan",
+        parents=[loading],
+        help="what it takes, before loading; exit code 4: does not fit",
+        description="What MODEL takes with these options, whether it fits and what to change. "
+        "No weights are loaded or downloaded: of a Hugging Face id that is not here, config.json "
+        "and the headers of the safetensors files are fetched. Exit code 4: it does not fit.",
     )
-    plan.add_argument("model", metavar="MODEL")
+    plan.add_argument("model", metavar="MODEL", help="folder or Hugging Face id")
     plan.add_argument("--json", action="store_true")
 
     cache = commands.add_parser("cache", parents=[loading], help="packed weights on the disk")
@@ -369,10 +374,19 @@ def _cache(options: argparse.Namespace) -> int:
 
 def _cached_folder(model: str, known: Sequence[str]) -> str:
     """The folder of a model, which may be gone by now."""
-    from .hub import find
+    from .hub import find_here
 
     given = str(Path(model).absolute())
-    return given if given in known else str(find(model, fetch=False).absolute())
+    if given in known:
+        return given
+    folder = find_here(model)
+    if folder is None:
+        raise errors.CheckpointError(
+            f"{model}: not whole in the hub cache, so nothing of it is packed: `cabochon cache "
+            "list` shows what is",
+            file=model,
+        )
+    return str(folder.absolute())
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -1,24 +1,24 @@
 """config.json to plans: one `LayerPlan` a layer, as data.
 
-The only file that knows `model_type` and Hugging Face's keys. It reads Gemma 4 and Gemma 3 in both
-spellings in use (the hub's and the one that transformers 5 writes), refuses what contradicts itself
-and guesses nothing: a key that is absent takes the published default of its model class, and is
-listed in `ModelConfig.defaulted`. Knows no tensors and no files.
+With `config_keys.py` (the table of keys) and `config_codes.py` the only code that knows
+`model_type` and Hugging Face's keys. It reads Gemma 4 and Gemma 3 in both spellings in use (the
+hub's and the one that transformers 5 writes), refuses what contradicts itself and guesses nothing:
+a key that is absent takes the published default of its model class, and is listed in
+`ModelConfig.defaulted`. Knows no tensors and no files.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
-from .errors import CheckpointError, Unsupported
+from .config_codes import has_int4_codes
+from .config_keys import GEMMA3, IDS, KEYS, NIL, TEXT_TYPE_OF, Reader, row, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,119 +90,7 @@ class GenerationConfig:
     suppress_tokens: tuple[int, ...] | None
 
 
-# model_type of a whole checkpoint, and of its text part: at the top level of a text-only one, else
-# in text_config.
-_TEXT_TYPE_OF = {
-    "gemma4": "gemma4_text",
-    "gemma4_text": "gemma4_text",
-    "gemma4_unified": "gemma4_unified_text",
-    "gemma4_unified_text": "gemma4_unified_text",
-    "gemma3": "gemma3_text",
-    "gemma3_text": "gemma3_text",
-}
-_DRAFTERS = ("gemma4_assistant", "gemma4_unified_assistant")
-_TEXT_TYPES = ("gemma4_text", "gemma4_unified_text", "gemma3_text")
-_GEMMA4, _UNIFIED, _GEMMA3 = _TEXT_TYPES
 _SLIDING, _FULL = "sliding_attention", "full_attention"
-
-
-class _Default(Enum):
-    """Of a key that has no default value."""
-
-    REQUIRED = 1  # it must be there
-    UNSAID = 2  # null when absent, and not worth telling: switched off, or spelt otherwise
-    NO_KEY = 3  # the class has no such key
-
-
-class _Key(NamedTuple):
-    """One key of a text config."""
-
-    kind: Any  # a type, or the only values that are accepted, as a tuple
-    low: float  # smallest value; of a list or an object, smallest length
-    high: float
-    defaults: tuple[Any, Any, Any]  # one a text type, in the order of _TEXT_TYPES
-    null: bool  # whether null is a value
-    use: str
-
-
-def _row(kind: Any, low: float, high: float, *defaults: Any, use: str, null: bool = False) -> _Key:
-    a, b, c = defaults if len(defaults) == 3 else defaults * 3
-    return _Key(kind, low, high, (a, b, c), null, use)
-
-
-_MUST, _NIL, _NO = _Default.REQUIRED, _Default.UNSAID, _Default.NO_KEY
-_MOST = 2**31 - 1  # the plan's integers have 32 bits
-_IDS = 2**20 - 1
-# fmt: off
-# Default: one for all, or those of gemma4_text, gemma4_unified_text, gemma3_text.
-_KEYS: dict[str, _Key] = {
-    "hidden_size": _row(int, 1, 65_536, _MUST, use="width of the residual stream"),
-    "num_hidden_layers": _row(int, 1, 256, _MUST, use="layers"),
-    "intermediate_size": _row(int, 1, 2**20, _MUST, use="width of the dense MLP"),
-    "vocab_size": _row(int, 1, 2**20, 262_144, 262_144, 262_208, use="rows of the embedding"),
-    "max_position_embeddings": _row(int, 1, _MOST, 131_072, 262_144, 131_072, use="context"),
-    "rms_norm_eps": _row(float, 1e-12, 0.1, 1e-6, use="epsilon of every norm"),
-    "final_logit_softcapping": _row(float, 1e-3, 1e6, None, null=True, use="softcap of the logits"),
-
-    "layer_types": _row(list, 1, 256, None, null=True, use="attention of each layer"),
-    "sliding_window_pattern": _row(int, 1, 256, _NO, _NO, _NIL, use="one layer of so many is full"),
-    "sliding_window": _row(int, 1, _MOST, 512, 1024, 4096, use="keys a query sees"),
-    "num_attention_heads": _row(int, 1, 256, 8, use="query heads"),
-    "num_key_value_heads": _row(int, 1, 256, 4, use="key heads"),
-    "head_dim": _row(int, 2, 1024, 256, use="width of a head"),
-    "query_pre_attn_scalar": _row(int, 1, 2**20, _NO, _NO, 256, use="scores: to the power -1/2"),
-    # What differs in full layers: as the hub spells it, and as transformers 5 does.
-    "global_head_dim": _row(int, 2, 1024, _NIL, _NIL, _NO, use="width of a head"),
-    "num_global_key_value_heads": _row(
-        int, 1, 256, _NIL, _NIL, _NO, null=True, use="key heads, only where attention_k_eq_v"),
-    "per_layer_config": _row(dict, 0, 256, _NIL, _NIL, _NO, use="both, by layer number"),
-    "attention_k_eq_v": _row(bool, 0, 1, False, False, _NO, use="no value projection"),
-    "num_kv_shared_layers": _row(int, 0, 256, 0, 0, _NO, use="last layers without keys"),
-    "use_double_wide_mlp": _row(bool, 0, 1, False, False, _NO, use="in those, a wider MLP"),
-
-    # Rope: as all write it now, and as Gemma 3 did before.
-    "rope_parameters": _row(dict, 0, 64, _NIL, null=True, use="rope by kind of attention"),
-    "rope_theta": _row(float, 1, 1e12, _NO, _NO, _NIL, use="base in full layers"),
-    "rope_local_base_freq": _row(float, 1, 1e12, _NO, _NO, _NIL, use="base in sliding layers"),
-    "rope_scaling": _row(dict, 0, 64, _NO, _NO, _NIL, null=True, use="scaling in full layers"),
-
-    "hidden_size_per_layer_input": _row(int, 0, 4096, 256, _NO, _NO, use="width, 0 for none"),
-    "vocab_size_per_layer_input": _row(int, 1, 2**20, 262_144, _NO, _NO, use="rows of its table"),
-    "enable_moe_block": _row(bool, 0, 1, False, _NO, _NO, use="experts beside the dense MLP"),
-    "num_experts": _row(int, 1, 1024, _NIL, _NO, _NO, null=True, use="experts of a layer"),
-    "top_k_experts": _row(int, 1, 1024, _NIL, _NO, _NO, null=True, use="experts of a token"),
-    "moe_intermediate_size": _row(int, 1, 2**20, _NIL, _NO, _NO, null=True, use="expert's width"),
-
-    "bos_token_id": _row(int, 0, _IDS, 2, null=True, use="first token of a prompt"),
-    "pad_token_id": _row(int, 0, _IDS, 0, null=True, use="padding"),
-
-    # What no published model has another value of: another one is refused by its key.
-    "hidden_activation": _row(("gelu_pytorch_tanh",), 0, 0, "gelu_pytorch_tanh", use="of the MLP"),
-    "attention_bias": _row((False,), 0, 0, False, use="of the attention's projections"),
-    "attn_logit_softcapping": _row((None,), 0, 0, _NO, _NO, _NIL, use="softcap of the scores"),
-    "tie_word_embeddings": _row((True,), 0, 0, _NIL, use="the head is the embedding"),
-    "use_bidirectional_attention": _row(
-        (None, False, "vision"), 0, 0, None, "vision", None, use="an image sees itself whole"),
-}
-# fmt: on
-# Keys without an effect on what is computed from text, or read apart from the table.
-_OTHER_KEYS = (
-    *("_name_or_path", "architectures", "dtype", "model_type", "torch_dtype"),
-    *("transformers_version", "cache_implementation", "initializer_range", "use_cache"),
-    *("attention_dropout", "_sliding_window_pattern", "eos_token_id"),
-    *("text_config", "vision_config", "audio_config", "quantization", "quantization_config"),
-    *("audio_token_id", "image_token_id", "image_token_index", "video_token_id"),
-    *("boa_token_id", "boa_token_index", "eoa_token_id", "eoa_token_index"),
-    *("boi_token_id", "boi_token_index", "eoi_token_id", "eoi_token_index"),
-    *("mm_tokens_per_image", "vision_soft_tokens_per_image"),
-)
-_COPIES = ("bos_token_id", "pad_token_id", "tie_word_embeddings")
-# Keys that would change the model if its class had them: null, 0, false or empty is fine anywhere,
-# another value is refused where the class has no such thing.
-_SWITCHES = (
-    *("attention_k_eq_v", "enable_moe_block", "hidden_size_per_layer_input"),
-    *("num_kv_shared_layers", "per_layer_config", "use_double_wide_mlp"),
-)
 
 
 def read_config(config: Mapping[str, Any], *, file: str = "config.json") -> ModelConfig:
@@ -220,18 +108,18 @@ def read_config(config: Mapping[str, Any], *, file: str = "config.json") -> Mode
 
     Source: the configuration classes of transformers 5.23; docs/model.md.
     """
-    top = _Reader(config, "", file)
+    top = Reader(config, "", file)
     model_type = top.model_type()
-    int4_codes = _int4_codes(top)
-    text_type = _TEXT_TYPE_OF[model_type]
+    int4_codes = has_int4_codes(top)
+    text_type = TEXT_TYPE_OF[model_type]
     text = top
     if model_type != text_type:
         found = top.part("text_config")
         if found is None:
-            raise top.error("text_config", f"is missing, but model_type is {_shown(model_type)}")
+            raise top.error("text_config", f"is missing, but model_type is {shown(model_type)}")
         text = found
         if text.values.get("model_type", text_type) != text_type:
-            raise text.wrong("model_type", f"{_shown(text_type)} in a {model_type} checkpoint")
+            raise text.wrong("model_type", f"{shown(text_type)} in a {model_type} checkpoint")
     text.read_keys(text_type)
     if "tie_word_embeddings" in top.values:
         top.require("tie_word_embeddings", top.values["tie_word_embeddings"])
@@ -244,8 +132,8 @@ def read_config(config: Mapping[str, Any], *, file: str = "config.json") -> Mode
         raise top.wrong("architectures", "a list of names")
     readers = (top,) if text is top else (top, text)
     return ModelConfig(
-        plan=_model_plan(text, text_type == _GEMMA3),
-        family="gemma3" if text_type == _GEMMA3 else "gemma4",
+        plan=_model_plan(text, text_type == GEMMA3),
+        family="gemma3" if text_type == GEMMA3 else "gemma4",
         model_type=model_type,
         architectures=tuple(architectures),
         context=text["max_position_embeddings"],
@@ -267,13 +155,13 @@ def read_generation_config(
     Raises:
         CheckpointError: a value has a wrong type or is out of range; `key` names it.
     """
-    reader = _Reader(config, "", file)
+    reader = Reader(config, "", file)
 
     def value(key: str, kind: type, low: float, high: float) -> Any:
         found = reader.values.get(key)
         if found is None:
             return None
-        return reader.require(key, found, _row(kind, low, high, _NIL, use=""))
+        return reader.require(key, found, row(kind, low, high, NIL, use=""))
 
     def ids(key: str, at_most: int) -> tuple[int, ...] | None:
         found = reader.values.get(key)
@@ -289,118 +177,7 @@ def read_generation_config(
     )
 
 
-class _Reader:
-    """One object of a config: its checked values, what was defaulted, and how to complain."""
-
-    def __init__(self, values: Any, prefix: str, file: str) -> None:
-        self.file = file
-        self.prefix = prefix
-        if not isinstance(values, Mapping):
-            raise CheckpointError(
-                f"{file}: {prefix.rstrip('.') or 'the file'} is {_shown(values)}, expected an "
-                "object",
-                file=file,
-                key=prefix.rstrip(".") or None,
-            )
-        self.values = values
-        self.defaulted: list[str] = []
-        self.ignored: list[str] = []
-        self._read: dict[str, Any] = {}  # null where the class has no such key
-        # At the top level beside a text_config, copies of these may stand.
-        self._known = {*_OTHER_KEYS, *_SWITCHES, *_COPIES}
-
-    def __getitem__(self, key: str) -> Any:
-        return self._read[key]
-
-    def error(self, key: str, what: str) -> CheckpointError:
-        path = self.prefix + key
-        return CheckpointError(f"{self.file}: {path} {what}", file=self.file, key=path)
-
-    def wrong(self, key: str, expected: str) -> CheckpointError:
-        return self.error(key, f"is {_shown(self.values.get(key))}, expected {expected}")
-
-    def part(self, key: str) -> _Reader | None:
-        """The object under a key, None where it is null or absent."""
-        value = self.values.get(key)
-        return None if value is None else _Reader(value, f"{self.prefix}{key}.", self.file)
-
-    def model_type(self) -> str:
-        found = self.values.get("model_type")
-        if "model_type" not in self.values:
-            raise self.error("model_type", "is missing: is this the config of a language model?")
-        if not isinstance(found, str):
-            raise self.wrong("model_type", "a name such as gemma4")
-        if found in _DRAFTERS:
-            raise Unsupported(
-                f"{self.file}: model_type is {_shown(found)}: a drafter, which only guesses ahead "
-                "for a larger model. Load the model it was made for (the name without -assistant)"
-            )
-        if found not in _TEXT_TYPE_OF:
-            raise Unsupported(
-                f"{self.file}: model_type is {_shown(found)}; cabochon computes "
-                f"{', '.join(_TEXT_TYPE_OF)}"
-            )
-        return found
-
-    def read_keys(self, text_type: str) -> None:
-        """Checks every key of the table that this text type has, and fills in defaults."""
-        column = _TEXT_TYPES.index(text_type)
-        for key, spec in _KEYS.items():
-            default = spec.defaults[column]
-            self._read[key] = None if isinstance(default, _Default) else default
-            if default is _NO:
-                if key in _SWITCHES and self.values.get(key):
-                    raise self.wrong(key, f"none: {text_type} models have no such thing")
-                continue
-            self._known.add(key)
-            if key in self.values:
-                self._read[key] = self.require(key, self.values[key])
-            elif default is _MUST:
-                raise self.error(key, f"is missing: {spec.use}")
-            elif default is not _NIL:
-                self.note_default(key)
-
-    def require(self, key: str, value: Any, spec: _Key | None = None) -> Any:
-        """The value, if it is of the right type and in range; a float is returned as one."""
-        kind, low, high, _, null, _ = spec or _KEYS[key]
-        if value is None and null:
-            return value
-        if isinstance(kind, tuple):
-            if not any(type(value) is type(one) and value == one for one in kind):
-                raise self.error(
-                    key, f"is {_shown(value)}, expected {' or '.join(map(_shown, kind))}"
-                )
-        elif kind is bool:
-            if type(value) is not bool:
-                raise self.error(key, f"is {_shown(value)}, expected true or false")
-        elif kind in (list, dict):
-            if type(value) is not kind or not low <= len(value) <= high:
-                what = "a list" if kind is list else "an object"
-                raise self.error(
-                    key,
-                    f"is {_shown(value)}, expected {what} of {low:,} to {high:,} entries",
-                )
-        else:
-            accepted = (int,) if kind is int else (int, float)
-            # Written so that NaN fails.
-            if type(value) not in accepted or not low <= value <= high:
-                what = "an integer" if kind is int else "a number"
-                raise self.error(
-                    key, f"is {_shown(value)}, expected {what} from {low:,} to {high:,}"
-                )
-            return float(value) if kind is float else value
-        return value
-
-    def note_default(self, key: str) -> None:
-        self.defaulted.append(self.prefix + key)
-
-    def unknown_keys(self) -> list[str]:
-        """What the file says that means nothing to us; null says nothing."""
-        said = (key for key, value in self.values.items() if value is not None)
-        return [self.prefix + key for key in said if key not in self._known] + self.ignored
-
-
-def _model_plan(text: _Reader, gemma3: bool) -> ModelPlan:
+def _model_plan(text: Reader, gemma3: bool) -> ModelPlan:
     if gemma3 and text["use_bidirectional_attention"] == "vision":
         raise text.wrong("use_bidirectional_attention", "null or false in a Gemma 3")
     types = _layer_types(text, gemma3)
@@ -468,7 +245,7 @@ def _model_plan(text: _Reader, gemma3: bool) -> ModelPlan:
     )
 
 
-def _layer_types(text: _Reader, gemma3: bool) -> list[str]:
+def _layer_types(text: Reader, gemma3: bool) -> list[str]:
     layers, given = text["num_hidden_layers"], text["layer_types"]
     every = text["sliding_window_pattern"] or 6
     by_pattern = [_SLIDING if (i + 1) % every else _FULL for i in range(layers)]
@@ -476,7 +253,7 @@ def _layer_types(text: _Reader, gemma3: bool) -> list[str]:
     for i, kind in enumerate(types):
         if kind not in (_SLIDING, _FULL):
             raise text.error(
-                "layer_types", f"[{i}] is {_shown(kind)}, expected {_SLIDING} or {_FULL}"
+                "layer_types", f"[{i}] is {shown(kind)}, expected {_SLIDING} or {_FULL}"
             )
     if len(types) != layers:
         raise text.error(
@@ -493,7 +270,7 @@ def _layer_types(text: _Reader, gemma3: bool) -> list[str]:
     return types
 
 
-def _attention_shapes(text: _Reader, types: list[str], gemma3: bool) -> list[tuple[int, int]]:
+def _attention_shapes(text: Reader, types: list[str], gemma3: bool) -> list[tuple[int, int]]:
     """(kv_heads, head_dim) of each layer, from either spelling; both must agree if both are there.
 
     The hub writes global_head_dim and num_global_key_value_heads (the latter counts only where
@@ -521,18 +298,18 @@ def _attention_shapes(text: _Reader, types: list[str], gemma3: bool) -> list[tup
                 key, f"is no layer: num_hidden_layers is {len(types)}, so 0 to {len(types) - 1}"
             )
         if layer in seen:
-            raise text.error(key, f"is layer {layer}, which {_shown(seen[layer])} names as well")
+            raise text.error(key, f"is layer {layer}, which {shown(seen[layer])} names as well")
         seen[layer] = name
         if type(entry) is not dict:
-            raise text.error(key, f"is {_shown(entry)}, expected an object")
+            raise text.error(key, f"is {shown(entry)}, expected an object")
         for inner in entry:
             if inner not in ("num_key_value_heads", "head_dim"):
                 raise text.error(
                     f"{key}.{inner}",
-                    f"is {_shown(entry[inner])}, but layers may differ in num_key_value_heads and "
+                    f"is {shown(entry[inner])}, but layers may differ in num_key_value_heads and "
                     "head_dim only",
                 )
-            text.require(f"{key}.{inner}", entry[inner], _KEYS[inner])
+            text.require(f"{key}.{inner}", entry[inner], KEYS[inner])
         shapes[layer] = (
             entry.get("num_key_value_heads", common[0]),
             entry.get("head_dim", common[1]),
@@ -552,7 +329,7 @@ def _attention_shapes(text: _Reader, types: list[str], gemma3: bool) -> list[tup
 
 
 def _kv_sources(
-    text: _Reader, types: list[str], shapes: list[tuple[int, int]]
+    text: Reader, types: list[str], shapes: list[tuple[int, int]]
 ) -> tuple[int, list[int]]:
     """The first layer without keys of its own, and for each layer the one whose keys it reads."""
     layers, shared = len(types), text["num_kv_shared_layers"] or 0
@@ -581,14 +358,14 @@ def _kv_sources(
     return first_shared, sources
 
 
-def _experts(text: _Reader) -> tuple[int, int, int]:
+def _experts(text: Reader) -> tuple[int, int, int]:
     if not text["enable_moe_block"]:
         return 0, 0, 0
     keys = ("num_experts", "top_k_experts", "moe_intermediate_size")
     for key in keys:
         if text[key] is None:
             state = "null" if key in text.values else "missing"
-            raise text.error(key, f"is {state}, but enable_moe_block is true: {_KEYS[key].use}")
+            raise text.error(key, f"is {state}, but enable_moe_block is true: {KEYS[key].use}")
     experts, experts_per_token, expert_ffn = (text[key] for key in keys)
     if experts_per_token > experts:
         raise text.error(
@@ -597,7 +374,7 @@ def _experts(text: _Reader) -> tuple[int, int, int]:
     return experts, experts_per_token, expert_ffn
 
 
-def _rope(text: _Reader, gemma3: bool, kind: str) -> tuple[float, float, float]:
+def _rope(text: Reader, gemma3: bool, kind: str) -> tuple[float, float, float]:
     """(theta, scaling, rotated part of a head) of one kind of attention."""
     full = kind == _FULL
     whole = text["rope_parameters"]
@@ -612,7 +389,7 @@ def _rope(text: _Reader, gemma3: bool, kind: str) -> tuple[float, float, float]:
         if entry is None and not gemma3:
             raise text.error(f"rope_parameters.{kind}", "is missing, but layers of that kind exist")
         if entry is not None and type(entry) is not dict:
-            raise text.error(f"rope_parameters.{kind}", f"is {_shown(entry)}, expected an object")
+            raise text.error(f"rope_parameters.{kind}", f"is {shown(entry)}, expected an object")
     elif not gemma3:
         text.note_default(f"rope_parameters.{kind}")
         return (1_000_000.0, 1.0, 0.25) if full else (10_000.0, 1.0, 1.0)
@@ -646,22 +423,20 @@ def _rope(text: _Reader, gemma3: bool, kind: str) -> tuple[float, float, float]:
 
 
 def _rope_entry(
-    text: _Reader, path: str, entry: dict[str, Any], gemma3: bool
+    text: Reader, path: str, entry: dict[str, Any], gemma3: bool
 ) -> tuple[float | None, float | None, float]:
     """(theta, scaling, rotated part) of one object; None where it does not say."""
     types = ("default", "linear") if gemma3 else ("default", "linear", "proportional")
     name = "rope_type" if "rope_type" in entry else "type"  # "type" is the oldest spelling
     rope_type = entry.get(name)
     if rope_type is not None or name in entry:
-        text.require(f"{path}.{name}", rope_type, _row(types, 0, 0, _NIL, use=""))
+        text.require(f"{path}.{name}", rope_type, row(types, 0, 0, NIL, use=""))
 
     def number(key: str, low: float, high: float) -> float | None:
         found = entry.get(key)
         if found is None:
             return None
-        return cast(
-            float, text.require(f"{path}.{key}", found, _row(float, low, high, _NIL, use=""))
-        )
+        return cast(float, text.require(f"{path}.{key}", found, row(float, low, high, NIL, use="")))
 
     known = (name, "rope_theta", "factor", "partial_rotary_factor")
     text.ignored += [f"{text.prefix}{path}.{key}" for key in entry if key not in known]
@@ -673,19 +448,19 @@ def _rope_entry(
     if rope_type != "proportional" and rotated not in (None, 1.0):
         raise text.error(
             f"{path}.partial_rotary_factor",
-            f"is {rotated:g}, but rope_type is {_shown(rope_type or 'default')}, which turns all",
+            f"is {rotated:g}, but rope_type is {shown(rope_type or 'default')}, which turns all",
         )
     if rope_type in (None, "default"):
         if factor not in (None, 1.0):
             raise text.error(
                 f"{path}.factor",
-                f"is {factor:g}, but rope_type is {_shown(rope_type or 'default')}, which has none",
+                f"is {factor:g}, but rope_type is {shown(rope_type or 'default')}, which has none",
             )
         factor = None if rope_type is None else 1.0
     return theta, factor, 1.0 if rotated is None else rotated
 
 
-def _token_id(top: _Reader, text: _Reader, key: str) -> int | None:
+def _token_id(top: Reader, text: Reader, key: str) -> int | None:
     """A copy at the top level counts before the text part's own."""
     reader = top if key in top.values else text
     value = cast("int | None", reader.require(key, reader.values.get(key, text[key])))
@@ -696,7 +471,7 @@ def _token_id(top: _Reader, text: _Reader, key: str) -> int | None:
     return value
 
 
-def _eos_token_ids(top: _Reader, text: _Reader) -> tuple[int, ...]:
+def _eos_token_ids(top: Reader, text: Reader) -> tuple[int, ...]:
     """The top level's, else the text part's, else the classes' default."""
     for reader in (top, text):
         if "eos_token_id" in reader.values:
@@ -713,95 +488,14 @@ def _eos_token_ids(top: _Reader, text: _Reader) -> tuple[int, ...]:
     return (1,)
 
 
-def _token_ids(reader: _Reader, key: str, value: Any, *, at_most: int = 256) -> tuple[int, ...]:
+def _token_ids(reader: Reader, key: str, value: Any, *, at_most: int = 256) -> tuple[int, ...]:
     ids = value if type(value) is list else [value]
     if len(ids) > at_most:
         raise reader.error(key, f"has {len(ids)} ids, expected at most {at_most}")
     for one in ids:
-        reader.require(key, one, _row(int, 0, _IDS, _NIL, use=""))
+        reader.require(key, one, row(int, 0, IDS, NIL, use=""))
     return tuple(ids)
-
-
-# The one quantization_config that is read, key by key: the values that it may have, null for a key
-# that is absent too. Keys that are not here (observers, versions, what was left out) change nothing
-# about what the stored numbers mean.
-_INT4_CODES: dict[str, tuple[Any, ...]] = {
-    "quant_method": ("compressed-tensors",),
-    "format": ("pack-quantized",),
-    "quantization_status": ("compressed", None),
-    "kv_cache_scheme": (None,),
-    "sparsity_config": (None, {}),
-    "transform_config": (None, {}),
-}
-_INT4_GROUP: dict[str, tuple[Any, ...]] = {
-    "format": ("pack-quantized", None),
-    "input_activations": (None,),
-    "output_activations": (None,),
-}
-_INT4_WEIGHTS: dict[str, tuple[Any, ...]] = {
-    "num_bits": (4,),
-    "type": ("int",),
-    "symmetric": (True,),
-    "strategy": ("group",),
-    "group_size": (32,),
-    "actorder": (None, False),
-    "dynamic": (None, False),
-    "block_structure": (None,),
-}
-
-
-def _int4_codes(top: _Reader) -> bool:
-    """Whether matrices are stored as int4 codes; any other way of quantising is refused."""
-    is_said = False
-    for part in (top, top.part("text_config")):
-        if part is None:
-            continue
-        if part.values.get("quantization") is not None:
-            raise _other_codes(part, "quantization", (None,))
-        scheme = part.part("quantization_config")
-        if scheme is None:
-            continue
-        is_said = True
-        _require_codes(scheme, _INT4_CODES)
-        groups = scheme.part("config_groups")
-        if groups is None or not groups.values:
-            raise scheme.wrong("config_groups", "an object with at least one group")
-        for name in groups.values:
-            group = groups.part(name)
-            if group is None:
-                raise groups.wrong(name, "an object")
-            _require_codes(group, _INT4_GROUP)
-            weights = group.part("weights")
-            if weights is None:
-                raise group.wrong("weights", "an object")
-            _require_codes(weights, _INT4_WEIGHTS)
-    return is_said
-
-
-def _require_codes(reader: _Reader, accepted: Mapping[str, tuple[Any, ...]]) -> None:
-    for key, values in accepted.items():
-        found = reader.values.get(key)
-        if not any(type(found) is type(one) and found == one for one in values):
-            raise _other_codes(reader, key, values)
-
-
-def _other_codes(reader: _Reader, key: str, accepted: tuple[Any, ...]) -> Unsupported:
-    return Unsupported(
-        f"{reader.file}: {reader.prefix}{key} is {_shown(reader.values.get(key))}, expected "
-        f"{' or '.join(map(_shown, accepted))}: of quantised checkpoints, those with 4-bit codes "
-        "in groups of 32 are read (-qat-w4a16-ct). Load one of them, or the bf16 checkpoint of the "
-        "same model"
-    )
 
 
 def _is_list_of(kind: type, value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(one, kind) for one in value)
-
-
-def _shown(value: Any) -> str:
-    """A value of the file as JSON, cut where it is long."""
-    try:
-        text = json.dumps(value, default=repr)
-    except (ValueError, RecursionError):
-        text = repr(type(value))
-    return text if len(text) <= 80 else f"{text[:77]}..."

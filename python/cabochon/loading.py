@@ -13,7 +13,7 @@ from .chat.template import EDGE, GEMMA3, LARGE, Template, load_template
 from .checkpoint import Shards, fingerprint, read_json, read_shards
 from .config import GenerationConfig, ModelConfig, read_config, read_generation_config
 from .display import Bar
-from .errors import CheckpointError
+from .errors import CheckpointError, DeviceError
 from .hub import find
 from .model import Model, Parts
 from .options import (
@@ -21,11 +21,10 @@ from .options import (
     LoadOptions,
     SamplingDefaults,
     check_load,
-    integer,
     refuse_unknown,
 )
-from .packed_cache import PackedCache, place
-from .planner import check_fits, plan_load
+from .packed_cache import TABLE, PackedCache, place
+from .planner import LoadPlan, check_fits, plan_load
 from .scheduler.scheduler import Scheduler
 from .tokenizer import Tokenizer
 
@@ -71,8 +70,10 @@ def load(
             fewer run and the others wait: same results, slower.
         threads: None: CABOCHON_THREADS, else the physical cores that this process may use.
         per_layer_embeddings: where the table of E2B and E4B stands. "disk": one row a token is
-            read from the checkpoint's file. "memory": in anonymous memory. "auto": on disk, in
-            memory where weights= rounds it. Other models have none.
+            read from the checkpoint's file, or where weights= rounds the table, from a file that
+            the first load writes beside the packed weights (CABOCHON_CACHE). "memory": in
+            anonymous memory. "auto": on disk as stored, in memory where it is rounded. Other
+            models have none.
         adapter, drafter: to come.
         revision: branch, tag or commit of a hub id.
         memory_limit: bytes, or text such as "6GiB"; None: what is free.
@@ -92,8 +93,9 @@ def load(
         TemplateError: its chat template is no published one, and not allowed; or is damaged.
         OutOfMemory: not even one full-length sequence fits; raised before weights are read.
         Unsupported: right, but not for this build.
-        InvalidArgument: an option is out of range or unknown.
-        DeviceError: a system call failed.
+        InvalidArgument: an option is out of range or unknown, or a rounded per-layer table is to be
+            on disk and CABOCHON_CACHE is empty.
+        DeviceError: a system call failed, or the disk has no room for that table.
         MissingExtra: an id must be downloaded and huggingface_hub is not installed.
     """
     given = {**locals()}
@@ -117,27 +119,29 @@ def _build(
     memory = planned.memory
     global_pages = planned.sequences * memory.global_pages_per_sequence
     sliding_pages = planned.sequences * memory.sliding_pages_per_sequence
-    is_packed = options.formats or planned.lattices or files.config.int4_codes
+    in_arena = dict(options.formats)
+    if options.per_layer_table == "disk":
+        in_arena.pop("per_layer_table", None)
+    is_packed = in_arena or planned.lattices or files.config.int4_codes
     cache = (
-        place(files.shards, files.fingerprint, options.formats, planned.lattices)
-        if is_packed
-        else None
+        place(files.shards, files.fingerprint, in_arena, planned.lattices) if is_packed else None
     )
+    table = _open_table(files, planned, options, progress) if memory.table_bytes else None
 
-    def make_engine(packed: str | None) -> _core.Engine:
+    def make_engine(packed: _core.PackedFile | None) -> _core.Engine:
         with Bar("load", "B", progress) as bar:
             return _core.Engine(
                 planned.checkpoint,
                 files.config.plan,
                 formats=options.formats,
                 kv=options.kv,
-                threads=_threads(options.threads),
+                threads=planned.threads,
                 max_rows=planned.max_rows,
                 global_pages=global_pages,
                 sliding_pages=sliding_pages,
                 per_layer_table=options.per_layer_table,
                 packed=packed,
-                packed_key=cache.key if cache and packed else b"",
+                packed_table=table,
                 progress=bar.update,
                 lattices=planned.lattices,
             )
@@ -177,19 +181,71 @@ def _build(
 
 
 def _from_cache(
-    cache: PackedCache | None, make_engine: Callable[[str | None], _core.Engine]
+    cache: PackedCache | None, make_engine: Callable[[_core.PackedFile], _core.Engine]
 ) -> _core.Engine | None:
     """The engine with weights that were rounded before; None where there are none that serve."""
     path = cache.find() if cache else None
     if cache is None or path is None:
         return None
     try:
-        return make_engine(path)
+        return make_engine(_core.PackedFile(path, cache.key))
     except CheckpointError as error:
         if error.file != path:
             raise
         cache.discard(error)
         return None
+
+
+def _open_table(
+    files: _Files,
+    planned: LoadPlan,
+    options: LoadOptions,
+    progress: bool | Callable[[Any], object] | None,
+) -> _core.PackedFile:
+    """The rounded per-layer table on disk, every block of it verified. Written where there is none
+    that serves: rows are read from this file alone, so without it there is no model."""
+    kind, size = options.formats["per_layer_table"], planned.memory.table_bytes
+    cache = place(files.shards, files.fingerprint, {TABLE: kind}, ())
+    assert cache is not None, "plan_load refuses a rounded table on disk without a cache"
+
+    def verified(path: str) -> _core.PackedFile:
+        file = _core.PackedFile(path, cache.key)
+        file.verify(planned.threads)
+        return file
+
+    path = cache.find()
+    if path is not None:
+        try:
+            return verified(path)
+        except CheckpointError as error:
+            cache.discard(error)
+
+    def write(path: str) -> None:
+        with Bar("per-layer table", "B", progress) as bar:
+            _core.write_table(
+                planned.checkpoint,
+                files.config.plan,
+                format=kind,
+                path=path,
+                key=cache.key,
+                about=cache.about,
+                threads=planned.threads,
+                progress=bar.update,
+            )
+
+    try:
+        cache.write(size, write)
+        path = cache.find()
+        if path is None:
+            raise DeviceError(f"{cache.folder} is not this user's alone: others may write to it")
+        return verified(path)
+    except (OSError, DeviceError) as error:
+        raise DeviceError(
+            f"load: per_layer_embeddings='disk' with the table in {kind} needs a file of {size:,} "
+            f"bytes, which cannot be kept: {error}. Set CABOCHON_CACHE to another folder, or load "
+            "with per_layer_embeddings='memory', or leave the table in bf16, whose rows are read "
+            "from the checkpoint"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,16 +300,6 @@ def _eos_ids(config: ModelConfig, generation: GenerationConfig) -> tuple[int, ..
     """generation_config's, else config.json's."""
     ids = generation.eos_token_ids
     return config.eos_token_ids if ids is None else ids
-
-
-def _threads(asked: int | None) -> int:
-    """What was asked for, else CABOCHON_THREADS, else the cores that there are."""
-    if asked is not None:
-        return asked
-    text = os.environ.get("CABOCHON_THREADS")
-    if text is None:
-        return _core.default_threads()
-    return integer("CABOCHON_THREADS", int(text) if text.isdigit() else text, 1, 1024)
 
 
 def _bos_id(files: _Files) -> int | None:

@@ -380,12 +380,8 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
     )
     if tables == "device":
         raise Unsupported("load: per_layer_embeddings='device' is to come; 'memory' is there")
-    is_rounded = "per_layer_table" in formats
-    if tables == "disk" and is_rounded:
-        raise Unsupported(
-            "load: per_layer_embeddings='disk' of a rounded per_layer_table is to come; 'memory' "
-            "is there"
-        )
+    if tables == "auto":
+        tables = "memory" if "per_layer_table" in formats else "disk"
     if one_of("arithmetic", given["arithmetic"], ("exact", "fast")) == "fast":
         raise Unsupported("load: arithmetic='fast' is to come; 'exact' is there")
     for name in ("adapter", "drafter"):
@@ -399,7 +395,7 @@ def check_load(given: Mapping[str, Any]) -> LoadOptions:
         given=dict(given),
         weights=given["weights"] if isinstance(given["weights"], str) else "mixed",
         formats=formats,
-        per_layer_table="memory" if is_rounded or tables == "memory" else "disk",
+        per_layer_table=tables,
         exact_classes=policy.exact_classes(given["weights"]),
         kv="bf16" if kv == "auto" else kv,
         context=context

@@ -3,7 +3,11 @@
 A file stands for all that its bytes depend on: names, sizes, times and headers of the checkpoint's
 files, the formats, the matrices on a lattice, and the version of the packing. It is written under a
 temporary name and renamed when it is whole, so a reader finds a whole file or none, and two writers
-end with the same bytes. Whatever is wrong with the cache costs a warning and never a load.
+end with the same bytes. Whatever is wrong with packed weights costs a warning and never a load.
+
+A rounded per-layer table that stays on disk has a file of its own, under the same rules but the
+last: its rows are read from there for as long as the model lives, so a load that can neither find
+nor write it has failed.
 """
 
 from __future__ import annotations
@@ -14,8 +18,9 @@ import json
 import os
 import shutil
 import stat
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +30,11 @@ from .errors import CabochonWarning, CheckpointError, DeviceError
 
 FREE_BYTES = 2**30  # left on the disk after writing, at least
 ABOUT_BYTES = 4000  # of the text that says what a file was made from; longer: none
+TABLE = "per_layer_rows"  # in place of a class: the file holds rows of a per-layer table alone
 
 
 class PackedCache:
-    """The place of one model's packed weights in one set of formats."""
+    """The place of one model's packed weights in one set of formats, or of its rounded table."""
 
     def __init__(self, folder: Path, key: bytes, about: str) -> None:
         self.folder, self.key, self.about = folder, key, about
@@ -55,22 +61,33 @@ class PackedCache:
 
     def store(self, engine: _core.Engine, size: int) -> None:
         """Keeps what `engine` rounded, where the disk has room for `size` bytes more."""
-        temporary = self.folder / f"{self.path.name}.{os.uname().nodename}.{os.getpid()}.tmp"
+        try:
+            self.write(size, lambda path: engine.write_packed(path, self.key, self.about))
+        except (OSError, DeviceError) as error:
+            _warn(
+                f"packed weights are not kept ({size:,} bytes): {error}; set CABOCHON_CACHE to "
+                "another folder, or to nothing for no cache"
+            )
+
+    def write(self, size: int, write: Callable[[str], None]) -> None:
+        """A file of `size` bytes, by `write` under a name that nobody else has.
+
+        Raises:
+            OSError, DeviceError: it cannot be written; nothing is left of it.
+        """
+        host, process, thread = os.uname().nodename, os.getpid(), threading.get_ident()
+        temporary = self.folder / f"{self.path.name}.{thread}.{host}.{process}.tmp"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._remove_stale()
             free = shutil.disk_usage(self.folder).free
             if free < size + FREE_BYTES:
-                _warn(
-                    f"packed weights are not kept: {self.folder} has {free:,} bytes free, "
-                    f"{size:,} and {FREE_BYTES:,} to spare are needed; set CABOCHON_CACHE to "
-                    "another folder, or to nothing for no cache"
+                raise DeviceError(
+                    f"{self.folder} has {free:,} bytes free, {size:,} and {FREE_BYTES:,} to spare "
+                    "are needed"
                 )
-                return
-            engine.write_packed(str(temporary), self.key, self.about)
+            write(str(temporary))
             temporary.replace(self.path)
-        except (OSError, DeviceError) as error:
-            _warn(f"packed weights are not kept ({size:,} bytes in {self.folder}): {error}")
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
@@ -149,7 +166,7 @@ def entries() -> list[Entry]:
 def _entry(path: Path) -> Entry:
     model = formats = ""
     try:
-        about = json.loads(_core.packed_about(str(path)))
+        about = json.loads(_core.PackedFile(str(path)).about)
         formats = ", ".join(f"{name}={kind}" for name, kind in about["formats"].items())
         model = os.fspath(about["model"])
         is_same = _digest(read_shards(Path(model))) == about["sources"]
@@ -164,7 +181,7 @@ def _entry(path: Path) -> Entry:
 def check(entry: Entry) -> str | None:
     """What is wrong with the bytes of a file; None where each is what was written."""
     try:
-        _core.verify_packed(str(entry.path))
+        _core.PackedFile(str(entry.path)).verify()
     except CheckpointError as error:
         return str(error)
     return None

@@ -17,9 +17,10 @@ from . import _core
 from .checkpoint import Shards, read_json, read_shards
 from .config import ModelConfig, read_config
 from .display import size
-from .errors import CheckpointError, OutOfMemory, Unsupported
-from .hub import find
-from .options import DefaultContext, LoadOptions, check_load, context_for, refuse_unknown
+from .errors import CheckpointError, InvalidArgument, OutOfMemory, Unsupported
+from .hub import find_here, read_headers
+from .options import DefaultContext, LoadOptions, check_load, context_for, integer, refuse_unknown
+from .packed_cache import root
 from .policy import CLASSES
 from .types import Plan, PlanRow
 
@@ -59,12 +60,18 @@ def plan(
 ) -> Plan:
     """What `load` with these options would take, and what to change where that is too much.
 
-    Reads config.json and the headers of the safetensors files. The files must be here whole, but of
-    the weights only a few blocks of each matrix are read, to see whether they were trained in int4,
-    and no memory is taken. A plan that does not fit is a result and no error.
+    Reads config.json and the headers of the safetensors files. Of the weights only a few blocks of
+    each matrix are read, to see whether they were trained in int4, and no memory is taken. Threads
+    are counted as load counts them: CABOCHON_THREADS, else the cores. A plan that does not fit is a
+    result and no error.
+
+    A hub id whose files are not here is planned from config.json, the index and the headers, which
+    are fetched (some 100 KB, `Plan.fetched_bytes`); nothing is written, and `Plan.download_bytes`
+    says what `load` would fetch. Whether matrices were trained in int4 cannot be seen then: they
+    are planned as if not, and the last advice says so.
 
     Args:
-        path_or_id: as `load` takes it; nothing is downloaded.
+        path_or_id: as `load` takes it; weights are never downloaded.
         weights, kv, device, context, max_sequences, per_layer_embeddings, adapter, drafter: as
             `load` takes them, with its defaults.
         revision, memory_limit: the same.
@@ -73,18 +80,29 @@ def plan(
         The plan; `fits` says whether load would accept it, `advice` what to change.
 
     Raises:
-        CheckpointError: a file is damaged, missing or contradicts another.
-        InvalidArgument: an option is out of range or unknown.
-        Unsupported: right, but not for this build; or a hub id whose files are not here.
+        CheckpointError: a file is damaged, missing or contradicts another; or a hub id that there
+            is not, or that may not be read.
+        DeviceError: headers must be fetched and the network failed.
+        InvalidArgument: an option is out of range or unknown, or needs a cache where
+            CABOCHON_CACHE is empty.
+        MissingExtra: headers must be fetched and huggingface_hub is not installed.
+        Unsupported: right, but not for this build.
     """
     given = {**locals()}
     for name in ("path_or_id", "unknown"):
         del given[name]
     refuse_unknown("plan", unknown, given)
     options = check_load(given | _OF_LOAD_ALONE)
-    folder = find(path_or_id, revision=options.revision, fetch=False)
-    config = read_config(read_json(folder / "config.json"))
-    return plan_load(config, read_shards(folder), options).plan
+    folder = find_here(path_or_id, revision=options.revision)
+    if folder is not None:
+        config = read_config(read_json(folder / "config.json"))
+        return plan_load(config, read_shards(folder), options).plan
+    found = read_headers(os.fspath(path_or_id), revision=options.revision)
+    return replace(
+        plan_load(read_config(found.config), found.shards, options).plan,
+        download_bytes=found.download_bytes,
+        fetched_bytes=found.fetched_bytes,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +115,7 @@ class LoadPlan:
     context: int  # tokens of one sequence
     lattices: tuple[str, ...]  # tensors that were trained in int4 and keep their codes
     max_rows: int  # tokens of one step
+    threads: int
     sequences: int  # computed together; 0 where it does not fit
 
 
@@ -107,13 +126,18 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
             "load: weights='bf16' of a float32 checkpoint is to come; weights='auto' computes "
             "with float32"
         )
-    checkpoint = _core.Checkpoint(list(shards.paths), list(shards.entries))
+    checkpoint = _core.Checkpoint(
+        list(shards.paths), list(shards.entries), sizes=None if shards.is_here else shards.sizes
+    )
     max_rows = max(_ROWS, options.max_sequences)
     context = context_for(options.context, config.context)
     available = available_bytes(options.memory_limit)
+    threads = _threads(options.threads)
 
     @functools.cache
     def lattices(classes: frozenset[str]) -> tuple[str, ...]:
+        if not shards.is_here:  # only the numbers tell: see _unseen
+            return ()
         return tuple(_core.find_lattices(checkpoint, config.plan, set(classes)))
 
     def memory(options: LoadOptions, tokens: int) -> _core.MemoryPlan:
@@ -124,12 +148,21 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
             kv=options.kv,
             context=tokens,
             max_rows=max_rows,
+            threads=threads,
             per_layer_table=options.per_layer_table,
             lattices=lattices(options.exact_classes),
         )
 
     def planned(options: LoadOptions) -> Plan:
         _check_codes(config, shards, options)
+        if memory(options, 1).table_bytes and root() is None:
+            raise InvalidArgument(
+                "load: per_layer_embeddings='disk' needs a file for a per_layer_table in "
+                f"{options.formats['per_layer_table']}, and CABOCHON_CACHE is empty, which means "
+                "no cache: set it to a folder, or load with per_layer_embeddings='memory', or "
+                "leave the table in bf16, whose rows are read from the checkpoint",
+                argument="per_layer_embeddings",
+            )
         return make_plan(
             lambda tokens: memory(options, tokens),
             context=context_for(options.context, config.context),
@@ -141,11 +174,14 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
     def planned_with(keywords: Mapping[str, Any]) -> Plan | None:
         try:
             return planned(options.changed(**keywords))
-        except Unsupported:
+        except (Unsupported, InvalidArgument):
             return None
 
     found = planned(options)
-    said = advise(found, planned_with, context=context, max_sequences=options.max_sequences)
+    said = (
+        *advise(found, planned_with, context=context, max_sequences=options.max_sequences),
+        *(() if shards.is_here else _unseen(config, shards, options, planned_with)),
+    )
     return LoadPlan(
         plan=replace(found, advice=said),
         memory=memory(options, context),
@@ -153,8 +189,38 @@ def plan_load(config: ModelConfig, shards: Shards, options: LoadOptions) -> Load
         context=context,
         lattices=lattices(options.exact_classes),
         max_rows=max_rows,
+        threads=threads,
         sequences=min(options.max_sequences, found.sequences_that_fit),
     )
+
+
+def _unseen(
+    config: ModelConfig,
+    shards: Shards,
+    options: LoadOptions,
+    planned_with: Callable[[Mapping[str, Any]], Plan | None],
+) -> Iterator[str]:
+    """What a plan from headers alone does not know: whether matrices are on a lattice of int4."""
+    is_stored = config.int4_codes or all(entry[1] != "BF16" for entry in shards.entries)
+    if is_stored or not options.exact_classes:
+        return
+    trained = dict.fromkeys(("attention", "mlp", "experts"), "int4")  # the others may be, too
+    most = planned_with({"weights": trained}) if options.weights == "auto" else None
+    yield (
+        "from headers alone: whether bf16 matrices were trained in int4 is seen in their numbers, "
+        "which are not here. If they were (-qat-q4_0-unquantized), load keeps their codes and needs"
+        + (" less" if most is None else f" at most {size(most.device_bytes)}")
+    )
+
+
+def _threads(asked: int | None) -> int:
+    """What was asked for, else CABOCHON_THREADS, else the cores that there are."""
+    if asked is not None:
+        return asked
+    text = os.environ.get("CABOCHON_THREADS")
+    if text is None:
+        return _core.default_threads()
+    return integer("CABOCHON_THREADS", int(text) if text.isdigit() else text, 1, 1024)
 
 
 def _check_codes(config: ModelConfig, shards: Shards, options: LoadOptions) -> None:

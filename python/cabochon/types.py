@@ -204,6 +204,8 @@ class Plan(Record):
     sequences_that_fit: int  # of `context` tokens
     largest_context: int  # tokens of one sequence
     advice: tuple[str, ...] = ()  # what fits, or what to change; the best first
+    download_bytes: int = 0  # that load fetches from the hub first; 0: the files are here
+    fetched_bytes: int = 0  # of files on the hub, to make this plan
     # Bytes that were allocated, by part ("weights", "mapped", "kv", "scratch"); empty: not loaded.
     measured: Mapping[str, int] = field(default_factory=dict)
 
@@ -245,6 +247,14 @@ class Plan(Record):
             f"{'fits' if self.fits else 'does not fit'}, "
             f"{self.sequences_that_fit} full-length sequences at once, "
             f"largest context {self.largest_context}"
+        ) + self._download()
+
+    def _download(self) -> str:
+        if not self.download_bytes:
+            return ""
+        return (
+            f"; not here yet: load downloads {display.size(self.download_bytes)} "
+            f"({display.size(self.fetched_bytes)} were read for this plan)"
         )
 
     def _repr_html_(self) -> str:

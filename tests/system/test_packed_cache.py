@@ -217,8 +217,8 @@ def test_another_key_is_refused_by_the_reader(folder, tmp_path):
         with pytest.raises(CheckpointError, match="from other files or in other formats"):
             _core.Engine(
                 checkpoint, parts.config.plan, formats={}, kv="f32", threads=1, max_rows=8,
-                global_pages=1, sliding_pages=4, packed=str(tmp_path / "packed"),
-                packed_key=b"x" * 32,
+                global_pages=1, sliding_pages=4,
+                packed=_core.PackedFile(str(tmp_path / "packed"), b"x" * 32),
             )  # fmt: skip
 
 

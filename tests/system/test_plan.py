@@ -5,9 +5,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 import json
-import math
 import mmap
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -23,29 +21,12 @@ CONFIGS = Path(__file__).parents[1] / "data" / "configs"
 MODELS = ["gemma-4-E2B", "gemma-4-E4B", "gemma-4-12B", "gemma-4-26B-A4B", "gemma-4-31B"]
 
 
-def write_headers(folder: Path, config: dict[str, Any]) -> Path:
-    """A bf16 checkpoint of full size whose weights are a hole in the file: zeros on no disk."""
-    folder.mkdir(parents=True, exist_ok=True)
-    header, end = {}, 0
-    for name, shape in tiny.tensor_shapes(config).items():
-        begin, end = end, end + 2 * math.prod(shape)
-        name = tiny.tensor_prefix(config) + name
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with (folder / "model.safetensors").open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate(8 + len(text) + end)
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
-
-
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The five published models, full size, without a byte of weights."""
     folder = tmp_path_factory.mktemp("published")
     return {
-        name: write_headers(folder / name, json.loads((CONFIGS / f"{name}.json").read_text()))
+        name: tiny.write_headers(folder / name, json.loads((CONFIGS / f"{name}.json").read_text()))
         for name in MODELS
     }
 
@@ -119,6 +100,21 @@ def test_a_plan_is_what_load_makes_of_the_same_options(demo_folder: Path) -> Non
     assert sum(allocated.values()) == planned.device_bytes
 
 
+@pytest.mark.parametrize("options", [{}, {"threads": 2}])
+def test_threads_are_planned_for_as_load_counts_them(
+    demo_folder: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    monkeypatch.setenv("CABOCHON_THREADS", "5")
+
+    planned = cabochon.plan(demo_folder)
+    with cabochon.load(demo_folder, **options) as model:
+        loaded = model.plan
+
+    assert loaded.measured["scratch"] == loaded.scratch_bytes
+    # Every thread takes as much: three fewer of them take less.
+    assert (loaded.scratch_bytes < planned.scratch_bytes) == ("threads" in options)
+
+
 def shrunk(config: dict[str, Any]) -> dict[str, Any]:
     """The same model with 7 layers, an eighth of the width and 2,048 tokens; heads, windows, rings
     and the shares of layers are its own."""
@@ -141,7 +137,7 @@ def test_what_a_model_allocates_is_what_was_planned(
     tmp_path: Path, name: str, weights: str, context: int
 ) -> None:
     config = json.loads((CONFIGS / f"{name}.json").read_text())
-    folder = write_headers(tmp_path / "model", shrunk(config))
+    folder = tiny.write_headers(tmp_path / "model", shrunk(config))
     options: dict[str, Any] = {"weights": weights, "context": context, "max_sequences": 2}
 
     plan = cabochon.plan(folder, **options)
@@ -213,18 +209,8 @@ def test_a_plan_refuses_what_load_refuses(
         cabochon.plan(demo_folder, **options)
 
 
-def test_a_hub_id_that_is_not_here_is_not_fetched(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # an import of it would raise
-
-    with pytest.raises(Unsupported, match=r"org/name: is not in .*hf download org/name"):
-        cabochon.plan("org/name")
-
-
 def test_a_file_that_ends_before_its_weights_is_refused(tmp_path: Path) -> None:
-    folder = write_headers(tmp_path, tiny.MODELS["gemma3"].config)
+    folder = tiny.write_headers(tmp_path, tiny.MODELS["gemma3"].config)
     path = folder / "model.safetensors"
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 1)

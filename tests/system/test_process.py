@@ -145,13 +145,15 @@ def test_two_threads_in_one_engine_are_kept_apart(demo_folder: Path) -> None:
         ({"max_rows": 2**60}, "max_rows is"),
         ({"context": 2**63 - 1}, "context is"),
         ({"context": 0}, "context is 0"),
+        ({"threads": 0}, "threads is 0, expected 1 to 1024"),
+        ({"threads": 1025}, "threads is 1025"),
     ],
 )
 def test_sizes_that_cannot_be_computed_with_are_refused(demo_folder, options, message):
     parts = cabochon.load(demo_folder)._parts
     shards = cabochon.checkpoint.read_shards(demo_folder)
     checkpoint = _core.Checkpoint(list(shards.paths), list(shards.entries))
-    sizes = {"formats": {}, "kv": "f32", "context": 64, "max_rows": 8} | options
+    sizes = {"formats": {}, "kv": "f32", "context": 64, "max_rows": 8, "threads": 1} | options
 
     with pytest.raises(InvalidArgument, match=message):
         _core.memory_plan(checkpoint, parts.config.plan, **sizes)

@@ -48,97 +48,105 @@ inline __m512 load_scales(const uint8_t* scales, int half) {
   return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(scales) + half));
 }
 
-// kTokens tokens by the rows of one panel, of which `rows` are stored.
+// kTokens tokens by the rows of one panel, of which `rows` are stored, over a segment of `cols`
+// columns; the sums of earlier segments stand in `out`. Returns where the panel goes on.
 template <class Format, size_t kGranule, int kTokens>
-[[gnu::noinline]] void tile(const Tokens& x, const uint8_t* panel, size_t rows,
-                            bool prefetch) noexcept {
+[[gnu::noinline]] const uint8_t* tile(const Tokens& x, const uint8_t* panel, size_t cols,
+                                      size_t rows, bool is_first, bool prefetch) noexcept {
   // The wider of granule and block.
   constexpr size_t kSpan = kGranule < Format::kBlock ? Format::kBlock : kGranule;
-  __m512 total[kTokens][kHalves];
+  // What the dots of each 32 columns begin with.
+  alignas(kLine) int32_t starts[kTokens][kSegmentSums];
+  for (int t = 0; t < kTokens; ++t) {
+    const int32_t* sums = x.sums + t * x.cols / kSumColumns;
+    for_each_block(cols / kSumColumns, [&](size_t i, __mmask16 lanes) {
+      const __m512i sum = _mm512_maskz_loadu_epi32(lanes, sums + i);
+      _mm512_store_si512(&starts[t][i], Format::template start<kGranule>(sum));
+    });
+  }
+
+  __m512 acc[kTokens][kHalves];
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 16
-    for (int h = 0; h < kHalves; ++h) total[t][h] = _mm512_setzero_ps();
+    for (int h = 0; h < kHalves; ++h) acc[t][h] = _mm512_setzero_ps();
   }
-
-  for (size_t segment = 0; segment < x.cols; segment += kSegment) {
-    const size_t cols = at_most(x.cols - segment, kSegment);
-    // What the dots of each 32 columns begin with.
-    alignas(kLine) int32_t starts[kTokens][kSegmentSums];
-    for (int t = 0; t < kTokens; ++t) {
-      const int32_t* sums = x.sums + (t * x.cols + segment) / kSumColumns;
-      for_each_block(cols / kSumColumns, [&](size_t i, __mmask16 lanes) {
-        const __m512i sum = _mm512_maskz_loadu_epi32(lanes, sums + i);
-        _mm512_store_si512(&starts[t][i], Format::template start<kGranule>(sum));
-      });
-    }
-
-    __m512 acc[kTokens][kHalves];
-#pragma GCC unroll 16
-    for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 16
-      for (int h = 0; h < kHalves; ++h) acc[t][h] = _mm512_setzero_ps();
-    }
-    for (size_t k = 0; k < cols; k += kSpan) {
-      __m512 f[kTokens][kHalves];
-      const int8_t* codes = x.codes + segment + k;
-      const float* scales = x.scales + (segment + k) / kGranule;
-      const int32_t* from = &starts[0][k / kSumColumns];
-      panel = Format::template span<kGranule>(f, panel, codes, x.cols, scales, x.granules, from,
-                                              at_most(cols - k, kSpan), prefetch);
-#pragma GCC unroll 16
-      for (int t = 0; t < kTokens; ++t) {
-#pragma GCC unroll 16
-        for (int h = 0; h < kHalves; ++h) {
-          const __m512 scale = kGranule < Format::kBlock ? load_scales(panel - kLine, h)
-                                                         : _mm512_set1_ps(scales[t * x.granules]);
-          acc[t][h] = _mm512_fmadd_ps(scale, f[t][h], acc[t][h]);
-        }
-      }
-    }
+  for (size_t k = 0; k < cols; k += kSpan) {
+    __m512 f[kTokens][kHalves];
+    const float* scales = x.scales + k / kGranule;
+    panel = Format::template span<kGranule>(f, panel, x.codes + k, x.cols, scales, x.granules,
+                                            &starts[0][k / kSumColumns], at_most(cols - k, kSpan),
+                                            prefetch);
 #pragma GCC unroll 16
     for (int t = 0; t < kTokens; ++t) {
 #pragma GCC unroll 16
       for (int h = 0; h < kHalves; ++h) {
-        total[t][h] = segment == 0 ? acc[t][h] : _mm512_add_ps(total[t][h], acc[t][h]);
+        const __m512 scale = kGranule < Format::kBlock ? load_scales(panel - kLine, h)
+                                                       : _mm512_set1_ps(scales[t * x.granules]);
+        acc[t][h] = _mm512_fmadd_ps(scale, f[t][h], acc[t][h]);
       }
     }
   }
 
+  const __mmask16 lanes[kHalves] = {first_lanes(rows),
+                                    first_lanes(rows > kLanes ? rows - kLanes : 0)};
 #pragma GCC unroll 16
   for (int t = 0; t < kTokens; ++t) {
-    float* out = x.out + t * x.out_stride;
-    store(out, total[t][0], first_lanes(rows));
-    if (rows > kLanes) store(out + kLanes, total[t][1], first_lanes(rows - kLanes));
+#pragma GCC unroll 16
+    for (int h = 0; h < kHalves; ++h) {
+      float* out = x.out + t * x.out_stride + h * kLanes;
+      store(out, is_first ? acc[t][h] : _mm512_add_ps(load(out, lanes[h]), acc[t][h]), lanes[h]);
+    }
+  }
+  return panel;
+}
+
+// A panel's rows for all tokens over a segment, as tile.
+template <class Format, size_t kGranule>
+const uint8_t* segment_of_panel(Tokens x, size_t tokens, const uint8_t* panel, size_t cols,
+                                size_t rows, bool is_first) noexcept {
+  bool prefetch = true;
+  const uint8_t* end = panel;
+  for (; tokens >= kTileTokens; tokens -= kTileTokens) {
+    end = tile<Format, kGranule, kTileTokens>(x, panel, cols, rows, is_first, prefetch);
+    x.out += kTileTokens * x.out_stride;
+    x.codes += kTileTokens * x.cols;
+    x.scales += kTileTokens * x.granules;
+    x.sums += kTileTokens * x.cols / kSumColumns;
+    prefetch = false;
+  }
+  switch (tokens) {
+    case 5:
+      return tile<Format, kGranule, 5>(x, panel, cols, rows, is_first, prefetch);
+    case 4:
+      return tile<Format, kGranule, 4>(x, panel, cols, rows, is_first, prefetch);
+    case 3:
+      return tile<Format, kGranule, 3>(x, panel, cols, rows, is_first, prefetch);
+    case 2:
+      return tile<Format, kGranule, 2>(x, panel, cols, rows, is_first, prefetch);
+    case 1:
+      return tile<Format, kGranule, 1>(x, panel, cols, rows, is_first, prefetch);
+    default:
+      return end;
   }
 }
 
 template <class Format, size_t kGranule>
 void matmul_granules(float* out, size_t out_stride, const QuantizedRows* x, const uint8_t* panels,
                      size_t rows) noexcept {
-  const size_t cols = x->cols;
-  const size_t granules = (cols + kGranule - 1) / kGranule;
-  const size_t blocks = (cols + Format::kBlock - 1) / Format::kBlock;
-  const size_t panel_bytes = cols * Format::kColumnBytes + blocks * kLine;
+  const size_t granules = (x->cols + kGranule - 1) / kGranule;
   for (size_t r = 0; r < rows; r += kPanelRows) {
-    const size_t count = at_most(rows - r, kPanelRows);
-    Tokens tokens{out + r, out_stride, x->codes, x->scales, x->sums, cols, granules};
-    bool prefetch = true;
-    size_t left = x->tokens;
-    for (; left >= kTileTokens; left -= kTileTokens) {
-      tile<Format, kGranule, kTileTokens>(tokens, panels, count, prefetch);
-      tokens.out += kTileTokens * out_stride;
-      tokens.codes += kTileTokens * cols;
-      tokens.scales += kTileTokens * granules;
-      tokens.sums += kTileTokens * cols / kSumColumns;
-      prefetch = false;
-    }
-    if (left == 5) tile<Format, kGranule, 5>(tokens, panels, count, prefetch);
-    if (left == 4) tile<Format, kGranule, 4>(tokens, panels, count, prefetch);
-    if (left == 3) tile<Format, kGranule, 3>(tokens, panels, count, prefetch);
-    if (left == 2) tile<Format, kGranule, 2>(tokens, panels, count, prefetch);
-    if (left == 1) tile<Format, kGranule, 1>(tokens, panels, count, prefetch);
-    panels += panel_bytes;
+    Tokens tokens{out + r, out_stride, x->codes, x->scales, x->sums, x->cols, granules};
+    size_t segment = 0;
+    do {  // once without columns: the sums are 0
+      panels = segment_of_panel<Format, kGranule>(tokens, x->tokens, panels,
+                                                  at_most(x->cols - segment, kSegment),
+                                                  at_most(rows - r, kPanelRows), segment == 0);
+      tokens.codes += kSegment;
+      tokens.scales += kSegment / kGranule;
+      tokens.sums += kSegmentSums;
+      segment += kSegment;
+    } while (segment < x->cols);
   }
 }
 

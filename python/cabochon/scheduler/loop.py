@@ -237,7 +237,7 @@ def _unreadable(sequence: Sequence, rows: int) -> DeviceError:
     first = sequence.position - rows
     return DeviceError(
         f"positions {first} to {sequence.position - 1}: pread of a per-layer embedding row failed, "
-        "expected the checkpoint's file as it was at load: was it cut, or is the disk failing?"
+        "expected its file as it was at load: was it cut, or is the disk failing?"
     )
 
 

@@ -5,25 +5,17 @@ huggingface_hub reads its environment once, when it is imported, so each look-up
 
 from __future__ import annotations
 
-import hashlib
-import http.server
 import json
-import os
-import subprocess
 import sys
-import threading
 import types
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-import cabochon
 from cabochon import hub as hub_module
 from cabochon.errors import CheckpointError, MissingExtra
+from local_hub import COMMIT, ask
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 INDEX = "model.safetensors.index.json"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 
@@ -61,109 +53,12 @@ print(json.dumps(answer))
 """
 
 
-@dataclass
-class Hub:
-    """A hub with some repositories; counts what it is asked for."""
-
-    repositories: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    gated: set[str] = field(default_factory=set)
-    broken: set[str] = field(default_factory=set)  # file names it fails to serve
-    asked: list[str] = field(default_factory=list)  # "GET path"
-    port: int = 0
-
-    def fetched(self) -> set[str]:
-        paths = [line.split("/resolve/", 1) for line in self.asked if line.startswith("GET")]
-        return {tail[1].split("/", 1)[1] for tail in paths if len(tail) == 2}
-
-    def answer(self, method: str, path: str) -> tuple[int, dict[str, str], bytes]:
-        self.asked.append(f"{method} {path}")
-        parts = path.split("?")[0].strip("/").split("/")
-        is_api = parts[:2] == ["api", "models"]
-        name = "/".join(parts[2:4] if is_api else parts[:2])
-        files = self.repositories.get(name)
-        revision = ([*parts, ""] if is_api else parts)[5 if is_api and len(parts) > 5 else 3]
-        if is_api and len(parts) == 4:
-            revision = "main"
-        if files is None:
-            return 404, {"X-Error-Code": "RepoNotFound"}, b"{}"
-        if revision not in ("main", "v1", COMMIT):
-            return 404, {"X-Error-Code": "RevisionNotFound"}, b"{}"
-        if is_api:
-            siblings = [
-                {"rfilename": name, "size": len(data), "blobId": hashlib.sha1(data).hexdigest()}
-                for name, data in files.items()
-            ]
-            info = {"id": name, "sha": COMMIT, "siblings": siblings, "private": False}
-            return 200, {"Content-Type": "application/json"}, json.dumps(info).encode()
-        if name in self.gated:
-            return 403, {"X-Error-Code": "GatedRepo"}, b"{}"
-        file = "/".join(parts[4:])
-        if file in self.broken:
-            return 403, {}, b"{}"
-        if file not in files:
-            return 404, {"X-Error-Code": "EntryNotFound"}, b"{}"
-        data = files[file]
-        etag = f'"{hashlib.sha256(file.encode() + data).hexdigest()}"'
-        return 200, {"X-Repo-Commit": COMMIT, "ETag": etag}, data
-
-
-@pytest.fixture
-def hub() -> Iterator[Hub]:
-    state = Hub()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def reply(self) -> None:
-            status, headers, data = state.answer(self.command, self.path)
-            self.send_response(status)
-            for key, value in headers.items():
-                self.send_header(key, value)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            if self.command == "GET":
-                self.wfile.write(data)
-
-        do_GET = do_HEAD = reply
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    state.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
 @pytest.fixture
 def find(hub, tmp_path):
     """find(name, revision) in a process of its own, with this hub and a cache of its own."""
-    pytest.importorskip("huggingface_hub", reason="huggingface_hub is not there")
 
     def run(name: str, revision: str | None = None, **environment: str) -> dict:
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGINGFACE"))}
-        package = str(Path(cabochon.__file__).parents[1])
-        clean |= {
-            "HF_ENDPOINT": f"http://127.0.0.1:{hub.port}",
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "NO_PROXY": "127.0.0.1",
-            "PYTHONPATH": os.pathsep.join([package, clean.get("PYTHONPATH", "")]),
-        }
-        done = subprocess.run(
-            [sys.executable, "-c", CLIENT, json.dumps([name, revision])],
-            env=clean | environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout.splitlines()[-1])
+        return ask(hub, CLIENT, [name, revision], tmp_path, **environment)
 
     return run
 
@@ -187,7 +82,7 @@ def test_a_download_fetches_what_is_needed_and_tells_its_progress(hub, find, tmp
 def test_what_was_downloaded_is_found_without_a_word_to_the_hub(hub, find):
     hub.repositories["org/tiny"] = ONE
     first = find("org/tiny")
-    hub.asked.clear()
+    hub.requests.clear()
 
     again = [find("org/tiny"), find("org/tiny", COMMIT), find("org/tiny", HF_HUB_OFFLINE="1")]
 
@@ -209,16 +104,16 @@ def test_shards_are_those_that_the_index_names(hub, find):
 
 def test_a_download_that_failed_half_way_is_not_taken_for_whole(hub, find):
     hub.repositories["org/big"] = MANY
-    hub.broken = {SHARDS[1]}
+    hub.refused = {SHARDS[1]: 410}
 
     failed = find("org/big")
     offline = find("org/big", HF_HUB_OFFLINE="1")
-    hub.broken = set()
-    hub.asked.clear()
+    hub.refused.clear()
+    hub.requests.clear()
     answer = find("org/big")
 
     assert failed["error"] == "DeviceError"
-    assert "org/big: the download from the hub into" in failed["text"]
+    assert "org/big: the download from the hub failed: " in failed["text"]
     assert offline["error"] == "CheckpointError"
     assert (Path(answer["folder"]) / SHARDS[1]).read_bytes() == MANY[SHARDS[1]]
     assert SHARDS[0] not in hub.fetched()  # it was there already
@@ -278,7 +173,7 @@ def test_offline_and_not_in_the_cache(hub, find):
     answer = find("org/tiny", HF_HUB_OFFLINE="1")
 
     assert answer["error"] == "CheckpointError"
-    assert "HF_HUB_OFFLINE forbids a download" in answer["text"]
+    assert "HF_HUB_OFFLINE forbids the download" in answer["text"]
     assert hub.asked == []
 
 
@@ -286,7 +181,7 @@ def test_a_hub_that_does_not_answer_is_a_failure_of_the_system(find):
     answer = find("org/tiny", HF_ENDPOINT="http://127.0.0.1:9")
 
     assert answer["error"] == "DeviceError"
-    assert "org/tiny: the download from the hub into" in answer["text"]
+    assert "org/tiny: the download from the hub failed: " in answer["text"]
 
 
 class TestWithoutHuggingfaceHub:

@@ -192,6 +192,7 @@ def test_formats_and_devices_that_are_to_come_say_so(name: str, value: Any) -> N
         ("auto", "auto", "disk"), ("int4", "disk", "disk"), ("int4", "memory", "memory"),
         ({"per_layer_table": "int8"}, "auto", "memory"),
         ({"per_layer_table": "int8"}, "memory", "memory"),
+        ({"per_layer_table": "int4"}, "disk", "disk"),
         ({"per_layer_table": "bf16"}, "auto", "disk"),
     ],
 )  # fmt: skip
@@ -199,11 +200,6 @@ def test_the_per_layer_table_stays_on_disk_unless_it_is_rounded_or_asked_into_me
     weights: Any, asked: str, place: str
 ) -> None:
     assert load(weights=weights, per_layer_embeddings=asked).per_layer_table == place
-
-
-def test_a_rounded_per_layer_table_on_disk_is_to_come() -> None:
-    with pytest.raises(Unsupported, match=r"'disk' of a rounded per_layer_table is to come"):
-        load(weights={"per_layer_table": "int4"}, per_layer_embeddings="disk")
 
 
 def test_changed_options_are_checked_like_the_first() -> None:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from cabochon import ops
 from cabochon._core import testing, usable_tiers
 
 TIERS = usable_tiers()
@@ -387,3 +388,34 @@ def test_the_first_part_is_taken_as_it_is(tier, floats, assert_same_bits):
 
     assert_same_bits(state, (2.5, 3.0))
     assert_same_bits(attended, part)
+
+
+def test_partitions_of_512_keys_are_merged_in_ascending_order(rng, assert_same_bits):
+    keys, partition, head_dim = 1501, 512, 16
+    query = rng.standard_normal(head_dim).astype(np.float32) / 4  # no key outshines the others
+    key, value = rng.standard_normal((2, keys, head_dim)).astype(np.float32)
+
+    actual = ops.attention(query[None, None], key[:, None], value[:, None])[0, 0]
+
+    parts = []
+    for begin in range(0, keys, partition):
+        state, attended = EMPTY, np.zeros(head_dim, np.float32)
+        for at in range(begin, min(begin + partition, keys), BLOCK):
+            # A block is whole; what is past the last key is not seen.
+            here, there = (np.zeros((BLOCK, head_dim), np.float32) for _ in range(2))
+            seen = min(BLOCK, keys - at)
+            here[:seen], there[:seen] = key[at : at + seen], value[at : at + seen]
+            state, attended = attend_one(
+                "f32", "scalar", state, attended, query, Rows(here), Rows(there), 0, seen, 1.0
+            )
+        parts.append((state, attended))
+
+    def merged(order):
+        state, attended = EMPTY, np.zeros(head_dim, np.float32)
+        for part_state, part in order:
+            state, attended = testing.merge_attention("scalar", state, attended, part_state, part)
+        return attended * (np.float32(1) / np.float32(state[1]))
+
+    assert len(parts) == 3
+    assert_same_bits(actual, merged(parts))
+    assert (merged(parts[::-1]) != merged(parts)).any()  # another order would show

@@ -206,3 +206,28 @@ def test_logits_are_the_same_bits_with_any_number_of_threads_and_from_the_cache(
     others = [logits(weights, 1) for weights in ("int4-searched", "int4-absmax")]
     assert all((other != cold).any() for other in others)
     assert (others[0] != others[1]).any()
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc/self/smaps")
+def test_the_pages_that_the_pass_read_are_given_back(wide_checkpoint, monkeypatch):
+    monkeypatch.setenv("CABOCHON_CACHE", "")
+    folder = wide_checkpoint("e_type")
+
+    with cabochon.load(folder, weights="int4", progress=False):
+        held = held_of(folder / "model.safetensors")
+
+    # What an int4 model still computes as stored is read when a token is.
+    assert held == 0
+
+
+def held_of(file: Path) -> int:
+    """KiB of the mappings of a file that this process holds."""
+    total, is_inside, is_mapped = 0, False, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            is_inside = line.endswith(str(file.resolve()))
+            is_mapped = is_mapped or is_inside
+        elif is_inside and line.startswith("Rss:"):
+            total += int(line.split()[1])
+    assert is_mapped
+    return total

@@ -58,6 +58,7 @@ class Bench:
             kv=kv,
             context=context,
             max_rows=max_rows,
+            threads=threads,
             per_layer_table=table,
         )
         self.vocab = config.plan.vocab
@@ -455,6 +456,35 @@ def test_planned_bytes_are_the_bytes_that_are_allocated(folder, formats, table, 
     assert bytes_["kv"] == bench.memory.kv_bytes_per_sequence
 
 
+@pytest.mark.parametrize(
+    "name", ["embedding", "per_layer_context", "router", "norms and scales", "vision", ""]
+)
+def test_a_format_is_refused_for_what_is_never_rounded(folder, name):
+    with pytest.raises(InvalidArgument, match=rf"'{name}' is no class that can be rounded"):
+        Bench(folder, formats=INT8 | {name: "int8"})
+
+
+@pytest.mark.parametrize("threads", [2, 3, 16, 17])
+def test_planned_bytes_count_what_a_full_draw_takes_on_each_thread_that_draws(
+    tiny_checkpoint, threads
+):
+    folder = tiny_checkpoint("moe")
+    one, many = Bench(folder, sequences=1), Bench(folder, sequences=1, threads=threads)
+
+    def padded(entries, entry_bytes):
+        return -(-entries * entry_bytes // 64) * 64
+
+    # Two lists of (logit, id) to sort, logits before they were changed, a mark an id, a number a
+    # block of 256; at most 16 threads draw. Every one has 64 columns of gate and of up for each of
+    # 128 tokens besides.
+    ids = 2 * padded(one.vocab, 8) + padded(one.vocab, 4) + padded(one.vocab, 1)
+    sampler = ids + padded(-(-one.vocab // 256), 4)
+    more = (min(threads, 16) - 1) * sampler + (threads - 1) * 128 * 2 * 64 * 4
+    assert many.memory.scratch_bytes - one.memory.scratch_bytes == more
+    for bench in (one, many):
+        assert bench.engine.memory()["scratch"] == bench.memory.scratch_bytes
+
+
 @pytest.mark.parametrize("dtype", ["bf16", "f16", "f32"])
 def test_a_table_in_memory_gives_the_bits_of_one_on_disk(tmp_path, dtype):
     folder = tiny.write(tmp_path, "e_type", dtype=dtype)
@@ -549,23 +579,26 @@ def test_rounded_weights_stay_near_the_stored_ones_and_int8_nearer_than_int4(tin
     assert far["int8"] < far["int4"] / 3
 
 
+# 608: 19 panels of gate and up. On two threads 7 for each, and the other 5 one by one to whoever is
+# free; on seven threads 2 each. 160 on four threads: all of it one by one. 224 on five: one each.
+@pytest.mark.parametrize("ffn", [608, 160, 224])
 @pytest.mark.parametrize("formats", [{}, INT8, INT4], ids=["stored", "int8", "int4"])
-def test_a_wide_mlp_gives_a_row_the_same_bits_alone_and_among_many(tmp_path, formats):
+def test_a_wide_mlp_gives_a_row_the_same_bits_alone_and_among_many(tmp_path, formats, ffn):
     config = tiny.gemma3_text(
         layers=2, pattern=2, query_pre_attn_scalar=16, vocab_size=64, hidden_size=96,
-        intermediate_size=608, sliding_window=16, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=ffn, sliding_window=16, num_attention_heads=2, num_key_value_heads=1,
         head_dim=32,
     )  # fmt: skip
     folder = tiny.write_checkpoint(tmp_path, config, 1)
-    # On two threads 320 and 288 columns of gate and up: whole blocks, and half of one.
     ids = prompt(4, 247, 64)
     one = Bench(folder, formats=formats)
     alone = np.concatenate(
         [one.step([(0, ids[i : i + 13], i)]).logits for i in range(0, len(ids), 13)]
     )
 
-    for threads in (1, 2, 5):
+    for threads in (1, 2, 3, 4, 5, 7):
         many = Bench(folder, max_rows=256, threads=threads, formats=formats)
+        assert many.engine.memory()["scratch"] == many.memory.scratch_bytes
         together = many.step([(0, ids, 0)]).logits
         np.testing.assert_array_equal(bits(together), bits(alone))
 
