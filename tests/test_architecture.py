@@ -39,6 +39,7 @@ IMPORTERS = {
     "tqdm": {"display"},
     "tokenizers": {"tokenizer"},
     "jinja2": {"chat/sandbox"},
+    "llguidance": {"chat/constraints"},
     "huggingface_hub": {"hub"},
     "jsonschema_rs": {"chat/schemas"},
     "docstring_parser": {"chat/docstrings"},

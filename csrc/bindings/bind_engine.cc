@@ -198,19 +198,21 @@ class PyEngine {
                                 const Array<int32_t>& wishes,
                                 const std::vector<std::optional<SamplingArgs>>& sampling,
                                 const std::vector<std::optional<Array<int32_t>>>& histories,
-                                int top) {
+                                int top, const std::vector<std::optional<Array<uint32_t>>>& masks) {
     const Use use(*this);
     Engine& engine = open();
     const int vocab = engine.plan().vocab;
     const auto sequences = static_cast<size_t>(slices.ndim() == 2 ? slices.shape(0) : 0);
     if (slices.ndim() != 2 || slices.shape(1) != 3 || wishes.ndim() != 2 || wishes.shape(1) != 3 ||
         global_pages.size() != sequences || sliding_pages.size() != sequences ||
-        sampling.size() != sequences || histories.size() != sequences) {
-      throw InvalidArgument(
-          text("step: slices is ", py::repr(slices.attr("shape")), ", wishes ",
-               py::repr(wishes.attr("shape")), "; expected [n, 3] each, and n of ",
-               "global_pages (", global_pages.size(), "), sliding_pages (", sliding_pages.size(),
-               "), sampling (", sampling.size(), ") and histories (", histories.size(), ")"));
+        sampling.size() != sequences || histories.size() != sequences ||
+        (!masks.empty() && masks.size() != sequences)) {
+      throw InvalidArgument(text("step: slices is ", py::repr(slices.attr("shape")), ", wishes ",
+                                 py::repr(wishes.attr("shape")),
+                                 "; expected [n, 3] each, and n of ", "global_pages (",
+                                 global_pages.size(), "), sliding_pages (", sliding_pages.size(),
+                                 "), sampling (", sampling.size(), "), histories (",
+                                 histories.size(), ") and masks (", masks.size(), ", or none)"));
     }
     Batch batch{.tokens = view(tokens), .top = top};
     for (size_t i = 0; i < sequences; ++i) {
@@ -233,6 +235,11 @@ class PyEngine {
                                        ", which is not in 0 to ", vocab - 1));
           }
         }
+      }
+      if (!masks.empty() && masks[i].has_value()) {
+        // An empty span would allow everything.
+        if (masks[i]->size() == 0) throw InvalidArgument(text("step: mask ", i, " is empty"));
+        slice.mask = view(*masks[i]);
       }
       batch.sequences.push_back(slice);
     }
@@ -382,7 +389,8 @@ void bind_engine(py::module_& module) {
            })
       .def("step", &PyEngine::step, py::arg("tokens").noconvert(), py::arg("slices").noconvert(),
            py::arg("global_pages"), py::arg("sliding_pages"), py::arg("wishes").noconvert(),
-           py::arg("sampling"), py::arg("histories"), py::arg("top") = 0)
+           py::arg("sampling"), py::arg("histories"), py::arg("top") = 0,
+           py::arg("masks") = std::vector<std::optional<Array<uint32_t>>>())
       .def("copy_pages", &PyEngine::copy_pages, py::arg("kind"), py::arg("from_pages").noconvert(),
            py::arg("to_pages").noconvert())
       .def("page_bytes", &PyEngine::page_bytes, py::arg("kind"))

@@ -177,22 +177,23 @@ void bind_testing_engine(py::module_& module) {
   module.def(
       "draw",
       [](const Array<float>& logits, const SamplingArgs& args, const Array<int32_t>& history,
-         int64_t position) {
+         int64_t position, const std::optional<Array<uint32_t>>& mask) {
         Row row(logits);
         Arena arena(Sampler::bytes(logits.size()));
         Sampler sampler(arena, logits.size());
-        const int32_t token = sampler.draw(row.logits(), args, view(history), position);
+        const Mask allowed = mask.has_value() ? view(*mask) : Mask{};
+        const int32_t token = sampler.draw(row.logits(), args, view(history), allowed, position);
         if (std::memcmp(row.values.data(), logits.data(), row.values.size() * sizeof(float)) != 0) {
           throw std::runtime_error("testing: draw left the logits changed");
         }
         Row again(logits);
-        if (sampler.draw(again.logits(), args, view(history), position) != token) {
+        if (sampler.draw(again.logits(), args, view(history), allowed, position) != token) {
           throw std::runtime_error("testing: drawn again, it is another token");
         }
         return token;
       },
       py::arg("logits").noconvert(), py::arg("sampling"), py::arg("history").noconvert(),
-      py::arg("position"));
+      py::arg("position"), py::arg("mask") = py::none());
   module.def(
       "largest",
       [](const Array<float>& logits, size_t k) {

@@ -15,6 +15,7 @@ struct SequenceSlice {
   std::span<const int32_t> global_pages, sliding_pages;
   const SamplingArgs* sampling = nullptr;  // needed where a row wants kSample
   std::span<const int32_t> history = {};   // prompt and output, for the repetition penalty
+  Mask mask = {};                          // of what is drawn in this step
 };
 
 enum class Want : uint8_t { kSample, kTarget, kTop, kLogits };

@@ -142,6 +142,9 @@ void Engine::check(const Batch& batch) const {
           return wish.want == Want::kSample && wish.token >= s.first_token &&
                  wish.token < s.first_token + s.tokens;
         });
+    require(s.mask.empty() || std::ssize(s.mask) == (plan_.vocab + 31) / 32, "sequence ", i,
+            " has a mask of ", s.mask.size(), " words, expected ", (plan_.vocab + 31) / 32, " for ",
+            plan_.vocab, " ids");
     require(!is_sampled || s.sampling != nullptr, "sequence ", i,
             " wants a token, but has no sampling");
   }
@@ -296,7 +299,8 @@ void Engine::finish_wish(const Batch& batch, int64_t begin, int64_t row, Sampler
     const SequenceSlice& slice = slice_of(batch, wish);
     // The drawn token stands one after the row whose logits it is drawn from.
     const int64_t position = row_positions_[static_cast<size_t>(wish.token)] + 1;
-    const int32_t drawn = sampler.draw(logits, *slice.sampling, slice.history, position);
+    const int32_t drawn =
+        sampler.draw(logits, *slice.sampling, slice.history, slice.mask, position);
     if (drawn < 0) status = WishStatus::kNothingToDraw;
     if (drawn >= 0) token = drawn;
   }

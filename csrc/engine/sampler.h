@@ -26,6 +26,10 @@ struct Candidate {
   int32_t id;
 };
 
+// Ids that may be drawn: bit id % 32 of word id / 32, ceil(vocab / 32) words; empty: all of them.
+// Bits from vocab on mean nothing.
+using Mask = std::span<const uint32_t>;
+
 // Before every other in a list: larger logit, then lower id.
 inline bool precedes(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
@@ -48,22 +52,24 @@ class Sampler {
   // What the constructor takes.
   static int64_t bytes(int64_t vocab);
 
-  // The k first entries of logits by (logit descending, id ascending). Valid until the next call.
-  std::span<const Candidate> largest(const Logits& logits, size_t k);
+  // The k first entries of logits by (logit descending, id ascending), of those that mask has:
+  // fewer where it has fewer. Valid until the next call.
+  std::span<const Candidate> largest(const Logits& logits, size_t k, Mask mask = {});
 
-  // Draws the token of `position`. Order, fixed: bans, bias, repetition penalty (over `history`);
-  // temperature 0 ends here; top_k, division by the temperature (which keeps the order), top_p,
-  // min_p, each on what the one before left; one 53-bit uniform number against the running float64
-  // sum of probabilities, survivors in the order of `precedes`. -1 when nothing is left to draw.
-  // The values of logits are changed on the way and are as before at the end; `largest` is not.
-  // Ids of args and of the history are those of logits.
+  // Draws the token of `position`. Order, fixed: bans, bias, repetition penalty (over `history`),
+  // mask; temperature 0 ends here; top_k, division by the temperature (which keeps the order),
+  // top_p, min_p, each on what the one before left; one 53-bit uniform number against the running
+  // float64 sum of probabilities, survivors in the order of `precedes`. -1 when nothing is left to
+  // draw. The values of logits are changed on the way and are as before at the end; `largest` is
+  // not. Ids of args and of the history are those of logits.
   int32_t draw(const Logits& logits, const SamplingArgs& args, std::span<const int32_t> history,
-               int64_t position);
+               Mask mask, int64_t position);
 
  private:
   void change(const Logits& logits, const SamplingArgs& args, std::span<const int32_t> history);
-  int32_t pick(const Logits& logits, const SamplingArgs& args, int64_t position);
-  void sort_all(std::span<const float> values);
+  int32_t pick(const Logits& logits, const SamplingArgs& args, Mask mask, int64_t position);
+  std::span<int32_t> list_blocks(const Logits& logits, Mask mask);
+  size_t sort_all(std::span<const float> values, Mask mask);
 
   std::span<Candidate> candidates_, sorted_;  // [vocab] each; the second is free once sorted
   std::span<float> before_;                   // [vocab]: of a marked id, its logit before

@@ -140,6 +140,7 @@ class Engine:
         sampling: Sequence[SamplingArgs | None],
         histories: Sequence[Ints | None],
         top: int = 0,
+        masks: Sequence[npt.NDArray[np.uint32] | None] = (),
     ) -> StepResult:
         """Computes one batch, without the GIL.
 
@@ -147,7 +148,8 @@ class Engine:
         a sequence: `global_pages[i]` is the page of positions 64 i to 64 i + 63, `sliding_pages`
         the ring. wishes [wishes, 3]: row (ascending), WANT_*, target token or -1. sampling is
         needed where a sequence has a SAMPLE; histories (prompt and output) serve the repetition
-        penalty. top: how many of the most likely tokens each wish reports, 0 to 256.
+        penalty. top: how many of the most likely tokens each wish reports, 0 to 256. masks: the
+        ids that may be drawn, bit id % 32 of word id // 32 [ceil(vocab / 32)]; None: all.
         """
 
     def copy_pages(self, kind: str, from_pages: Ints, to_pages: Ints) -> None:

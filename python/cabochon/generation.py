@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from .chat.parser import AnswerParser, Outline, Piece, is_end, starting_state
+from .chat.steering import Steering
 from .chat.tools import check_calls
+from .errors import InvalidArgument
 from .options import GenerateOptions
 from .prompts import Prepared
 from .results import Event, Result
@@ -72,6 +74,7 @@ class Setting:
     banned: Ints
     manifest: dict[str, Any]  # fields of Manifest that do not depend on the prompt
     is_streamed: bool  # somebody reads the text while it is written
+    steering: Steering | None = None  # None: every token may be drawn
 
 
 class Generation:
@@ -132,6 +135,9 @@ class Generation:
             past=past,
             keeps=keeps,
         )
+        self._steer = setting.steering.steer(self._starts_in) if setting.steering else None
+        if self._steer is not None:
+            self.sequence.mask = self._steer.mask()
 
     def take(self, answer: Answer) -> bool:
         """One token was drawn; True when it was the last."""
@@ -141,6 +147,8 @@ class Generation:
         if self._options.logprobs is not False:
             self._logprobs.append(answer.logprob)
             self._top.append((answer.top_ids, answer.top_logprobs))
+        if self._steer is not None:
+            self._steer.push(answer.token)
         if answer.token in self._setting.stop_ids and not self._options.ignore_stops:
             return self._end("stop", answer.token)
         if self._parser is not None:
@@ -148,6 +156,8 @@ class Generation:
             if self._search.found is not None:
                 return self._end("stop", self._search.found)
         if len(self._ids) < self._most:
+            if self._steer is not None:
+                self.sequence.mask = self._steer.mask()
             return False
         return self._end(
             "length", "max_tokens" if self._most == self._options.max_tokens else "context"
@@ -192,6 +202,11 @@ class Generation:
         setting, options = self._setting, self._options
         ids = np.asarray(self._ids, np.int32)
         error = error or self.sequence.error
+        parsed = None
+        try:
+            parsed = self._steer.parsed() if self._steer and not error else None
+        except InvalidArgument as refused:
+            error = refused
         settings = MappingProxyType({**options.settings(), "seed": self.seed})
         top_shape = (len(self._ids), options.top)
         outline = Outline(self._control_ids, starts_in=self._starts_in)
@@ -217,7 +232,8 @@ class Generation:
             finish_reason="error" if error else finish_reason,
             stop_reason=None if error else self._stop_reason,
             cut_in=outline.state if finish_reason == "length" and not error else None,
-            thinking_closed_by="model" if outline.closed_thinking else None,
+            thinking_closed_by=self._closed_by(outline),
+            parsed=parsed,
             usage=self._usage(outline),
             timings=self._timings(),
             seed=self.seed,
@@ -245,6 +261,11 @@ class Generation:
         new_parser = partial(AnswerParser, tokenizer, **self._reading)
         return partial(_read, new_parser, ids if is_text else ids[:-1], raw_text, self._check)
 
+    def _closed_by(self, outline: Outline) -> str | None:
+        if self._steer is not None and self._steer.closed_by_budget:
+            return "budget"
+        return "model" if outline.closed_thinking else None
+
     def _usage(self, outline: Outline) -> Usage:
         return Usage(
             prompt_tokens=int(self.prompt.token_ids.size),
@@ -254,6 +275,7 @@ class Generation:
             answer_tokens=outline.counts["answer"],
             tool_tokens=outline.counts["tool"],
             control_tokens=outline.counts["control"],
+            forced_tokens=self._steer.forced_tokens if self._steer else 0,
         )
 
     def _timings(self) -> Timings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -12,7 +13,9 @@ import numpy as np
 
 from . import information
 from .chat.chat import Chat, start
+from .chat.constraints import Compiler
 from .chat.parser import AnswerParser
+from .chat.steering import Steering
 from .chat.template import Template
 from .chat.tools import check_calls, read_tools
 from .config import ModelConfig
@@ -89,6 +92,8 @@ class Model:
         self._process = os.getpid()
         self._scheduler = parts.scheduler
         self._loop = Loop(parts.engine, parts.scheduler)
+        self._lock = Lock()  # of what is made when it is first needed
+        self._compiler: Compiler | None = None
         self._prompts = PromptReader(
             tokenizer=parts.tokenizer,
             template=parts.template,
@@ -167,7 +172,11 @@ class Model:
                 far the same. True, which binds them while they are written: to come.
             thinking: let the model think first; text and messages are rendered for that, other
                 prompts are taken as they are.
-            thinking_budget, schema, regex, choices, grammar, adapter: to come.
+            thinking_budget: tokens of thought at most; then the answer begins.
+            schema, regex, choices, grammar: one of them, what the answer has to be; needs
+                `cabochon[constrain]`. A JSON Schema, dataclass or pydantic class; a regular
+                expression; a list of strings; a grammar in llguidance's Lark. `Result.parsed`.
+            adapter: to come.
             image_tokens: without effect until images come.
             preserve_thinking: keep thoughts of earlier turns that called tools.
             raw: text goes after BOS untemplated.
@@ -184,6 +193,8 @@ class Model:
             InvalidArgument: an option or a prompt is out of range or unknown.
             ContextOverflow: a prompt leaves no room for a token.
             TemplateError: messages that cannot be rendered.
+            ConstraintError: a structure that does not compile within 2 s.
+            MissingExtra: an option needs a package that is not installed.
             Unsupported: an option that is to come, or `thinking` of a model that cannot.
             NumericalError: NaN or infinity in the logits.
         """
@@ -236,6 +247,7 @@ class Model:
             context=self.context,
         )
         no_call, one_call = self._call_limits(options)
+        steering = self._steering(options)
         setting = Setting(
             options=options,
             tokenizer=self._parts.tokenizer,
@@ -244,6 +256,7 @@ class Model:
             banned=np.array(sorted({*self._parts.banned, *no_call}), np.int32),
             manifest=information.manifest_fields(self._parts),
             is_streamed=is_streamed,
+            steering=steering,
         )
         prompts, is_list = split(prompt)
         generations = []
@@ -283,6 +296,33 @@ class Model:
         is_single = not options.parallel_tool_calls and CALL_END in ids
         return no_call, [ids[CALL_END]] if is_single else []
 
+    def _steering(self, options: GenerateOptions) -> Steering | None:
+        """What decides which tokens may be drawn; None: nothing does."""
+        if options.structure is None and options.thinking_budget is None:
+            return None
+        tokenizer = self._prompts.need_tokenizer()
+        matcher = None
+        if options.structure is not None:
+            if not self._parts.stop_ids:
+                raise Unsupported(
+                    f"generate: {options.structure.kind}, but this model has no stop ids, expected "
+                    "one to end the structure with"
+                )
+            with self._lock:
+                if self._compiler is None:
+                    self._compiler = Compiler(tokenizer, self.vocab_size)
+            matcher = self._compiler.compile(options.structure)
+        return Steering(
+            tokenizer=tokenizer,
+            vocab_size=self.vocab_size,
+            stop_ids=self._parts.stop_ids,
+            thinking=options.thinking,
+            budget=options.thinking_budget,
+            structure=options.structure,
+            matcher=matcher,
+            has_tools=bool(options.tools) and options.tool_choice != "none",
+        )
+
     def _events(
         self, generations: list[Generation], on_error: str, is_list: bool
     ) -> Generator[Event, None, None]:
@@ -305,10 +345,11 @@ class Model:
             self._loop.cancel(sequences)
 
     def _finished(self, generation: Generation, on_error: str, index: int | None) -> Result:
-        error = generation.sequence.error
+        result = generation.result()
+        error = result.error
         if error is not None and (on_error == "raise" or not isinstance(error, CabochonError)):
             raise error if generation.prompt.kind == "none" else named(error, index)
-        return generation.result()
+        return result
 
     def chat(
         self,

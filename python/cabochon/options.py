@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from typing import Any, NoReturn
 
 from . import policy
+from .chat.constraints import Structure, read_structure
 from .chat.tools import Tool, read_tools
 from .errors import InvalidArgument, Unsupported
 
@@ -135,6 +136,8 @@ class GenerateOptions:
     parallel_tool_calls: bool
     strict_tools: bool  # calls are constrained to their schema; else checked after parsing
     thinking: bool
+    thinking_budget: int | None  # tokens of thought
+    structure: Structure | None
     preserve_thinking: bool
     raw: bool
     continue_final: bool
@@ -164,6 +167,9 @@ class GenerateOptions:
         """As written into results."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         values.pop("seed")
+        structure = values.pop("structure")
+        if structure is not None:
+            values[structure.kind] = structure.value
         values["tools"] = [tool.declaration() for tool in self.tools]
         values["logit_bias"] = dict(self.logit_bias)
         return values
@@ -216,6 +222,8 @@ def check_generate(
         parallel_tool_calls=flag("parallel_tool_calls", given["parallel_tool_calls"]),
         strict_tools=_strict_tools(given["strict_tools"], given["tool_choice"]),
         thinking=flag("thinking", given["thinking"]),
+        thinking_budget=_thinking_budget(given),
+        structure=_structure(given),
         preserve_thinking=flag("preserve_thinking", given["preserve_thinking"]),
         raw=flag("raw", given["raw"]),
         continue_final=flag("continue_final", given["continue_final"]),
@@ -228,27 +236,30 @@ def check_generate(
 
 
 def _refuse_to_come(given: Mapping[str, Any]) -> None:
-    constraints = [
-        name for name in ("schema", "regex", "choices", "grammar") if given[name] is not None
-    ]
-    if len(constraints) > 1:
+    if given["adapter"] is not None:
+        raise Unsupported("generate: adapter is to come")
+
+
+def _thinking_budget(given: Mapping[str, Any]) -> int | None:
+    budget = given["thinking_budget"]
+    if budget is None:
+        return None
+    if not given["thinking"]:
         raise InvalidArgument(
-            f"{' and '.join(constraints)} are given, expected at most one constraint",
-            argument=constraints[1],
+            f"thinking_budget is {budget!r} without thinking=True", argument="thinking_budget"
         )
-    if given["thinking_budget"] is not None and not given["thinking"]:
+    return integer("thinking_budget", budget, 0, 2**31 - 1)
+
+
+def _structure(given: Mapping[str, Any]) -> Structure | None:
+    structure = read_structure(given)
+    if structure is not None and given["ignore_stops"]:
         raise InvalidArgument(
-            f"thinking_budget is {given['thinking_budget']!r} without thinking=True",
-            argument="thinking_budget",
+            f"ignore_stops is True, and so is {structure.kind} given, which ends at a stop: "
+            "expected one of them",
+            argument="ignore_stops",
         )
-    asked = {
-        "thinking_budget": given["thinking_budget"] is not None,
-        "adapter": given["adapter"] is not None,
-        **dict.fromkeys(constraints, True),
-    }
-    for name, is_asked in asked.items():
-        if is_asked:
-            raise Unsupported(f"generate: {name} is to come")
+    return structure
 
 
 def _tool_choice(given: Any, tools: Sequence[Tool]) -> str | Mapping[str, Any]:

@@ -197,6 +197,19 @@ class Tokenizer:
         """Pieces of the file; the model may have more rows."""
         return len(self._need().texts)
 
+    def pieces(self) -> list[bytes]:
+        """What each id stands for in UTF-8, by id; of a control token its name."""
+        vocabulary = self._need()
+        pieces = [text.encode() for text in vocabulary.texts]
+        for token_id, byte in vocabulary.bytes.items():
+            pieces[token_id] = bytes([byte])
+        return pieces
+
+    @property
+    def byte_ids(self) -> Mapping[int, int]:
+        """The byte that an id stands for, of the 256 ids that are bytes."""
+        return self._need().bytes
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of `text`, without BOS. Control strings in it are text unless `special`.
 

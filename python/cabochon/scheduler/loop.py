@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import _core
-from ..errors import DeviceError, InvalidArgument, NumericalError
+from ..errors import ConstraintError, DeviceError, InvalidArgument, NumericalError
 from .interrupt import HeldInterrupt
 from .pages import PageCopy
 from .past import KeptBytes, Past
@@ -237,7 +237,7 @@ class Loop:
         logits: npt.NDArray[np.float32] | None,
     ) -> None:
         if result.status[wish] == _NOTHING_TO_DRAW:
-            sequence.finish(_nothing_to_draw(position))
+            sequence.finish(_nothing_to_draw(sequence, position))
             return
         if result.status[wish] != 0:
             sequence.finish(_not_finite(sequence, position))
@@ -282,6 +282,7 @@ def _arguments(step: list[Slice]) -> dict[str, Any]:
         "wishes": np.asarray(wishes, np.int32).reshape(-1, 3),
         "sampling": [_sampling(s) for s in sequences],
         "histories": [_history(s) for s in sequences],
+        "masks": [s.mask for s in sequences],
         "top": max((piece.sequence.top for piece in step if piece.wanted), default=0),
     }
 
@@ -324,7 +325,13 @@ def _unreadable(sequence: Sequence, rows: int) -> DeviceError:
     )
 
 
-def _nothing_to_draw(position: int) -> InvalidArgument:
+def _nothing_to_draw(sequence: Sequence, position: int) -> InvalidArgument:
+    if sequence.mask is not None:
+        allowed = int(np.unpackbits(sequence.mask.view(np.uint8)).sum())
+        return ConstraintError(
+            f"position {position}: the constraint allows {allowed} tokens and each of them is "
+            "banned, expected one that may be drawn: look at logit_bias and suppress_tokens"
+        )
     return InvalidArgument(
         f"position {position}: every token is banned, expected one that may be drawn: look at "
         "logit_bias and the checkpoint's suppress_tokens",

@@ -99,6 +99,9 @@ class Sequence:
         self.past, self.keeps = past, keeps
         self.left: Past | None = None  # what it has left, once it is over
         self.cached = 0  # tokens of its prompt that were in the cache when it began
+        # Ids that the next draw may give, bit id % 32 of word id // 32 (None: all): set by the
+        # consumer, before the first draw and in each `take`.
+        self.mask: npt.NDArray[np.uint32] | None = None
         self.global_pages = self.sliding_pages = _NO_PAGES
         self.rings: list[Ring] = []  # states of rings that it keeps for its past
         self.ring_first = 0  # page from which on its own ring is whole
@@ -118,7 +121,7 @@ class Sequence:
 
     def release(self) -> None:
         """It is over: its pages belong to somebody else now."""
-        self.consumer = self.past = None
+        self.consumer = self.past = self.mask = None
         self.global_pages = self.sliding_pages = _NO_PAGES
         self.rings = []
         self.tokens = self.tokens[: self.count].copy()

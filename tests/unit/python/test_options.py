@@ -130,7 +130,7 @@ def test_seeds_are_one_for_all_one_for_each_or_fresh() -> None:
     ("name", "value"),
     [
         ("strict_tools", True),
-        ("schema", {}), ("regex", "a"), ("choices", ["a"]), ("grammar", "a"), ("adapter", "a"),
+        ("adapter", "a"),
     ],
 )  # fmt: skip
 def test_what_is_to_come_says_so(name: str, value: Any) -> None:
@@ -138,11 +138,12 @@ def test_what_is_to_come_says_so(name: str, value: Any) -> None:
         generate(**{name: value})
 
 
-def test_a_thought_can_be_asked_for_and_its_budget_is_to_come() -> None:
+def test_a_thought_can_be_asked_for_and_given_a_budget() -> None:
     assert generate(thinking=True).settings()["thinking"] is True
     assert generate().thinking is False
-    with pytest.raises(Unsupported, match="thinking_budget is to come"):
-        generate(thinking=True, thinking_budget=5)
+    assert generate(thinking=True, thinking_budget=0).settings()["thinking_budget"] == 0
+    with pytest.raises(InvalidArgument, match="thinking_budget is -1, expected an integer from 0"):
+        generate(thinking=True, thinking_budget=-1)
     with pytest.raises(InvalidArgument, match="thinking is 1, expected True or False"):
         generate(thinking=1)
 

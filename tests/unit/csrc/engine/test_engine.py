@@ -732,3 +732,44 @@ def test_pages_that_are_not_there_and_bytes_that_do_not_fit_are_refused(tiny_che
     ]:
         with pytest.raises(InvalidArgument, match=says):
             use()
+
+
+@pytest.mark.parametrize("masks", [[None, 0], [1, 2], [0, None]], ids=str)
+def test_a_mask_binds_its_own_sequence_and_leaves_what_the_model_says_alone(tiny_checkpoint, masks):
+    bench = Bench(tiny_checkpoint("moe"))
+    words = -(-bench.vocab // 32)
+    ids = [prompt(seed, 9, bench.vocab) for seed in (1, 2)]
+    pages = [bench.pages(i) for i in range(2)]
+
+    def step(chosen):
+        return bench.engine.step(
+            np.concatenate(ids),
+            np.array([(0, 9, 0), (9, 9, 0)], np.int64),
+            [p[0] for p in pages],
+            [p[1] for p in pages],
+            np.array([(8, _core.WANT_SAMPLE, -1), (17, _core.WANT_SAMPLE, -1)], np.int32),
+            [GREEDY, GREEDY],
+            [None, None],
+            top=5,
+            masks=chosen,
+        )
+
+    free = step([None, None])
+    # Only the token of this rank may be drawn.
+    one = [np.zeros(words, np.uint32) for _ in masks]
+    for row, rank in enumerate(masks):
+        if rank is not None:
+            token = int(free.top_ids[row, rank])
+            one[row][token // 32] = np.uint32(1 << token % 32)
+
+    bound = step([m if rank is not None else None for m, rank in zip(one, masks, strict=True)])
+
+    for row, rank in enumerate(masks):
+        assert bound.tokens[row] == free.top_ids[row, rank or 0]
+        assert bound.logprobs[row] == free.top_logprobs[row, rank or 0]
+    np.testing.assert_array_equal(bits(bound.top_logprobs), bits(free.top_logprobs))
+    nothing = step([np.zeros(words, np.uint32), None])
+    assert nothing.status.tolist() == [2, 0]
+    for wrong in ([np.zeros(words + 1, np.uint32), None], [np.zeros(0, np.uint32), None]):
+        with pytest.raises(InvalidArgument, match="mask"):
+            step(wrong)

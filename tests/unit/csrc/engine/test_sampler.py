@@ -183,3 +183,106 @@ def test_uniform_numbers_fill_zero_to_one_and_differ_by_seed_and_position():
     assert len(np.unique(numbers)) == numbers.size
     # The mean of 2,000 uniform numbers has a standard deviation of 0.0065.
     assert abs(numbers.mean() - 0.5) < 5 * 0.0065
+
+
+# --- masks: which ids may be drawn ---------------------------------------------------------------
+
+VOCABS = [1, 31, 32, 33, 255, 257, 1000, 5003]  # around words of 32 ids and blocks of 256
+
+
+def words(allowed):
+    """Bit id % 32 of word id // 32."""
+    padded = np.zeros(-(-allowed.size // 32) * 32, np.uint8)
+    padded[: allowed.size] = allowed
+    return np.packbits(padded, bitorder="little").view(np.uint32)
+
+
+def some_masks(vocab, rng):
+    """Few ids, many, one, those of few blocks, and all but the most likely."""
+    for share in (0.002, 0.5, 0.98):
+        yield rng.random(vocab) < share
+    one = np.zeros(vocab, bool)
+    one[rng.integers(vocab)] = True
+    yield one
+    yield (np.arange(vocab) // 256) % 3 == 1
+
+
+@pytest.mark.parametrize("vocab", VOCABS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 0.0},
+        {"temperature": 1.3},
+        {"temperature": 0.7, "top_k": 3},
+        {"temperature": 0.7, "top_k": 300},
+        {"temperature": 2.0, "top_k": 64, "top_p": 0.9, "min_p": 0.05},
+        {"temperature": 0.0, "repetition_penalty": 1.7},
+        {"temperature": 0.9, "top_k": 40, "repetition_penalty": 0.4},
+    ],
+    ids=str,
+)
+def test_a_mask_is_applied_after_the_penalty_and_before_every_filter(vocab, options):
+    rng = np.random.default_rng(vocab)
+    full = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0} | options
+    penalty = full.pop("repetition_penalty", 1.0)
+    compared = 0
+    for round_number in range(8):
+        logits = np.round(rng.normal(size=vocab) * 3, 1).astype(np.float32)  # with ties
+        history = rng.integers(0, vocab, 40).astype(np.int32) if penalty != 1 else NO_IDS
+        # The reference: excluded ids are -infinity before anything is filtered.
+        penalized = logits.copy()
+        for token in set(history.tolist()):
+            value = penalized[token]
+            penalized[token] = (
+                value * np.float32(penalty) if value < 0 else value / np.float32(penalty)
+            )
+        for allowed in some_masks(vocab, rng):
+            drawn = testing.draw(
+                logits, sampling(**options, seed=5), history, round_number, words(allowed)
+            )
+
+            if not allowed.any():
+                assert drawn == -1
+                continue
+            masked = np.where(allowed, penalized, -np.inf)
+            if options["temperature"] == 0:
+                assert drawn == int(masked.argmax())
+                compared += 1
+                continue
+            ids, probabilities = expected_survivors(masked, **full)
+            number = testing.uniform(5, round_number)
+            edges = np.cumsum(probabilities)
+            assert allowed[drawn]
+            # At an edge the float64 sums of the two versions may round apart.
+            if np.abs(edges - number).min() > 1e-12:
+                assert drawn == ids[np.searchsorted(edges, number, side="right")]
+                compared += 1
+    assert compared >= 8
+
+
+@pytest.mark.parametrize("vocab", VOCABS)
+def test_a_full_mask_draws_what_no_mask_draws_and_bits_beyond_the_vocabulary_mean_nothing(vocab):
+    logits = np.random.default_rng(vocab).normal(size=vocab).astype(np.float32)
+    full = np.full(-(-vocab // 32), 0xFFFFFFFF, np.uint32)
+    beyond = words(np.zeros(vocab, bool))
+    beyond[-1] = np.uint32((0xFFFFFFFF << (vocab % 32 or 32)) & 0xFFFFFFFF)
+
+    for options in ({"temperature": 0.0}, {"top_k": 7}, {"top_k": 0}, {"top_k": 900}):
+        for position in range(20):
+            args = sampling(**options, seed=1)
+            without = testing.draw(logits, args, NO_IDS, position)
+            assert testing.draw(logits, args, NO_IDS, position, full) == without
+            assert testing.draw(logits, args, NO_IDS, position, beyond) == -1
+
+
+def test_an_allowed_token_that_is_banned_is_not_drawn():
+    logits = np.arange(300, dtype=np.float32)
+    allowed = np.zeros(300, bool)
+    allowed[[7, 260]] = True
+    banned = np.array([260], np.int32)
+
+    for options in ({"temperature": 0.0}, {"top_k": 5}, {"top_k": 0}):
+        args = sampling(**options, banned=banned)
+        assert testing.draw(logits, args, NO_IDS, 0, words(allowed)) == 7
+        both = sampling(**options, banned=np.array([7, 260], np.int32))
+        assert testing.draw(logits, both, NO_IDS, 0, words(allowed)) == -1
