@@ -121,7 +121,7 @@ def test_commands_of_chat_do_what_help_says(demo_folder: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     said = [
         "/think on|off|N", "turns is 1, expected at most 0", "2 messages, ",
-        "/think: found 'some'", "thinking_budget is to come", "dice", "no tools",
+        "/think: found 'some'", "dice", "no tools",
         "/image is to come", "/jump: found no such command", "/save: found no FILE",
         "nothing: found nothing there", "tokens",
     ]  # fmt: skip
