@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .chat.masking import Masking
 from .chat.parser import AnswerParser, Outline, Piece, is_end, starting_state
-from .chat.steering import Steering
 from .chat.tools import check_calls
 from .errors import InvalidArgument
 from .options import GenerateOptions
@@ -74,7 +74,7 @@ class Setting:
     banned: Ints
     manifest: dict[str, Any]  # fields of Manifest that do not depend on the prompt
     is_streamed: bool  # somebody reads the text while it is written
-    steering: Steering | None = None  # None: every token may be drawn
+    masking: Masking | None = None  # None: every token may be drawn
 
 
 class Generation:
@@ -135,9 +135,9 @@ class Generation:
             past=past,
             keeps=keeps,
         )
-        self._steer = setting.steering.steer(self._starts_in) if setting.steering else None
-        if self._steer is not None:
-            self.sequence.mask = self._steer.mask()
+        self._masker = setting.masking.masker(self._starts_in) if setting.masking else None
+        if self._masker is not None:
+            self.sequence.mask = self._masker.mask()
 
     def take(self, answer: Answer) -> bool:
         """One token was drawn; True when it was the last."""
@@ -147,8 +147,8 @@ class Generation:
         if self._options.logprobs is not False:
             self._logprobs.append(answer.logprob)
             self._top.append((answer.top_ids, answer.top_logprobs))
-        if self._steer is not None:
-            self._steer.push(answer.token)
+        if self._masker is not None:
+            self._masker.push(answer.token)
         if answer.token in self._setting.stop_ids and not self._options.ignore_stops:
             return self._end("stop", answer.token)
         if self._parser is not None:
@@ -156,8 +156,8 @@ class Generation:
             if self._search.found is not None:
                 return self._end("stop", self._search.found)
         if len(self._ids) < self._most:
-            if self._steer is not None:
-                self.sequence.mask = self._steer.mask()
+            if self._masker is not None:
+                self.sequence.mask = self._masker.mask()
             return False
         return self._end(
             "length", "max_tokens" if self._most == self._options.max_tokens else "context"
@@ -204,7 +204,7 @@ class Generation:
         error = error or self.sequence.error
         parsed = None
         try:
-            parsed = self._steer.parsed() if self._steer and not error else None
+            parsed = self._masker.parsed() if self._masker and not error else None
         except InvalidArgument as refused:
             error = refused
         settings = MappingProxyType({**options.settings(), "seed": self.seed})
@@ -262,7 +262,7 @@ class Generation:
         return partial(_read, new_parser, ids if is_text else ids[:-1], raw_text, self._check)
 
     def _closed_by(self, outline: Outline) -> str | None:
-        if self._steer is not None and self._steer.closed_by_budget:
+        if self._masker is not None and self._masker.closed_by_budget:
             return "budget"
         return "model" if outline.closed_thinking else None
 
@@ -275,7 +275,7 @@ class Generation:
             answer_tokens=outline.counts["answer"],
             tool_tokens=outline.counts["tool"],
             control_tokens=outline.counts["control"],
-            forced_tokens=self._steer.forced_tokens if self._steer else 0,
+            forced_tokens=self._masker.forced_tokens if self._masker else 0,
         )
 
     def _timings(self) -> Timings:

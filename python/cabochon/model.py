@@ -14,8 +14,8 @@ import numpy as np
 from . import information
 from .chat.chat import Chat, start
 from .chat.constraints import Compiler
+from .chat.masking import Masking
 from .chat.parser import AnswerParser
-from .chat.steering import Steering
 from .chat.template import Template
 from .chat.tools import check_calls, read_tools
 from .config import ModelConfig
@@ -247,7 +247,7 @@ class Model:
             context=self.context,
         )
         no_call, one_call = self._call_limits(options)
-        steering = self._steering(options)
+        masking = self._masking(options)
         setting = Setting(
             options=options,
             tokenizer=self._parts.tokenizer,
@@ -256,7 +256,7 @@ class Model:
             banned=np.array(sorted({*self._parts.banned, *no_call}), np.int32),
             manifest=information.manifest_fields(self._parts),
             is_streamed=is_streamed,
-            steering=steering,
+            masking=masking,
         )
         prompts, is_list = split(prompt)
         generations = []
@@ -296,7 +296,7 @@ class Model:
         is_single = not options.parallel_tool_calls and CALL_END in ids
         return no_call, [ids[CALL_END]] if is_single else []
 
-    def _steering(self, options: GenerateOptions) -> Steering | None:
+    def _masking(self, options: GenerateOptions) -> Masking | None:
         """What decides which tokens may be drawn; None: nothing does."""
         if options.structure is None and options.thinking_budget is None:
             return None
@@ -312,7 +312,7 @@ class Model:
                 if self._compiler is None:
                     self._compiler = Compiler(tokenizer, self.vocab_size)
             matcher = self._compiler.compile(options.structure)
-        return Steering(
+        return Masking(
             tokenizer=tokenizer,
             vocab_size=self.vocab_size,
             stop_ids=self._parts.stop_ids,

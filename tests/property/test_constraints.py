@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from cabochon.chat.constraints import Compiler, read_structure
-from cabochon.chat.steering import Steering
+from cabochon.chat.masking import Masking
 from cabochon.demo import write_demo
 from cabochon.tokenizer import Tokenizer
 from schemas import random_schema
@@ -33,19 +33,19 @@ def is_valid(schema: dict[str, Any], value: Any) -> bool:
     return jsonschema.Draft202012Validator(schema, format_checker=checker).is_valid(value)
 
 
-def write(steering: Steering, rng: random.Random, most: int, closing: set[int]) -> list[int] | None:
+def write(masking: Masking, rng: random.Random, most: int, closing: set[int]) -> list[int] | None:
     """Tokens drawn from masks, at times the first that closes something; None: cut."""
-    steer = steering.steer("answer")
+    masker = masking.masker("answer")
     ids: list[int] = []
     while len(ids) < most:
-        mask = steer.mask()
+        mask = masker.mask()
         assert mask is not None
         allowed = np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little"))
         assert allowed.size, "a mask without a token"
         ends = [token for token in allowed.tolist() if token in closing]
         token = rng.choice(ends) if ends and rng.random() < 0.5 else int(rng.choice(allowed))
-        steer.push(token)
-        if token in steering.stop_ids:
+        masker.push(token)
+        if token in masking.stop_ids:
             return ids
         ids.append(token)
     return None
@@ -64,7 +64,7 @@ def test_whatever_masks_of_the_published_vocabulary_let_through_is_valid() -> No
         schema = random_schema(rng)
         structure = read_structure({**NONE, "schema": schema})
         assert structure is not None
-        steering = Steering(
+        masking = Masking(
             tokenizer=tokenizer,
             vocab_size=tokenizer.vocab_size,
             stop_ids=stops,
@@ -72,7 +72,7 @@ def test_whatever_masks_of_the_published_vocabulary_let_through_is_valid() -> No
             matcher=compiler.compile(structure),
         )
 
-        ids = write(steering, rng, 300, closing)
+        ids = write(masking, rng, 300, closing)
 
         if ids is not None:
             whole += 1

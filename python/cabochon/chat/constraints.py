@@ -1,6 +1,6 @@
 """Structures that an answer may be asked to have, compiled to masks of token ids by llguidance.
 
-The one importer of `llguidance`. Knows no prompts and no turns: chat/steering.py says when a mask
+The one importer of `llguidance`. Knows no prompts and no turns: chat/masking.py says when a mask
 holds. docs/decisions/0003-structures-by-llguidance.md says why this package.
 """
 

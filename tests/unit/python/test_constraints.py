@@ -15,7 +15,7 @@ import pytest
 
 from cabochon.chat import constraints
 from cabochon.chat.constraints import KINDS, Compiler, Structure, read_structure
-from cabochon.chat.steering import Steer, Steering
+from cabochon.chat.masking import Masker, Masking
 from cabochon.demo import _pieces, _tokenizer
 from cabochon.errors import ConstraintError, InvalidArgument, MissingExtra
 from cabochon.tokenizer import Tokenizer
@@ -36,20 +36,20 @@ def read(**given: Any) -> Structure:
     return structure
 
 
-def steer(compiler: Compiler | None, starts_in: str = "answer", **options: Any) -> Steer:
+def masker(compiler: Compiler | None, starts_in: str = "answer", **options: Any) -> Masker:
     structure = read(**{k: options.pop(k) for k in KINDS if k in options}) if compiler else None
-    return Steering(
+    return Masking(
         tokenizer=TOKENIZER,
         vocab_size=TOKENIZER.vocab_size,
         stop_ids=STOPS,
         structure=structure,
         matcher=compiler.compile(structure) if compiler and structure else None,
         **options,
-    ).steer(starts_in)
+    ).masker(starts_in)
 
 
-def allowed(steer: Steer) -> set[int]:
-    mask = steer.mask()
+def allowed(masker: Masker) -> set[int]:
+    mask = masker.mask()
     if mask is None:
         return set(range(TOKENIZER.vocab_size))
     return set(np.flatnonzero(np.unpackbits(mask.view(np.uint8), bitorder="little")).tolist())
@@ -60,17 +60,17 @@ def pieces(ids: set[int]) -> set[bytes]:
     return {TOKENIZER.pieces()[token] for token in ids}
 
 
-def write(steer: Steer, text: str) -> bool:
+def write(masker: Masker, text: str) -> bool:
     """Whether every token of the text was let through."""
     for token in TOKENIZER.encode(text, special=True):
-        if token not in allowed(steer):
+        if token not in allowed(masker):
             return False
-        steer.push(token)
+        masker.push(token)
     return True
 
 
 def fits(compiler: Compiler, text: str, **structure: Any) -> bool:
-    found = steer(compiler, **structure)
+    found = masker(compiler, **structure)
     return write(found, text) and IDS["<turn|>"] in allowed(found)
 
 
@@ -87,7 +87,7 @@ def test_choices_are_let_through_whole_and_nothing_else(compiler: Compiler) -> N
 
 
 def test_after_a_choice_that_begins_another_both_an_end_and_more_are_let_through(compiler) -> None:
-    found = steer(compiler, choices=["a", "ab"])
+    found = masker(compiler, choices=["a", "ab"])
     write(found, "a")
 
     ends = {IDS["<eos>"], IDS["<turn|>"]}
@@ -97,7 +97,7 @@ def test_after_a_choice_that_begins_another_both_an_end_and_more_are_let_through
 
 
 def test_a_finished_structure_lets_only_stops_through_and_none_that_waits_for_a_tool(compiler):
-    found = steer(compiler, schema={"type": "boolean"})
+    found = masker(compiler, schema={"type": "boolean"})
     assert write(found, "true")
 
     assert allowed(found) == {IDS["<eos>"], IDS["<turn|>"]}
@@ -125,7 +125,7 @@ def test_a_grammar_in_larks_notation_holds(compiler: Compiler) -> None:
 
 
 def test_a_control_token_is_not_let_through_even_where_a_grammar_names_it(compiler) -> None:
-    found = steer(compiler, grammar='start: <|channel> | "a"')
+    found = masker(compiler, grammar='start: <|channel> | "a"')
 
     assert pieces(allowed(found)) == {b"a"}
 
@@ -196,7 +196,7 @@ class Point(pydantic.BaseModel):
     ids=str,
 )
 def test_a_whole_answer_is_parsed_as_what_was_asked_for(compiler, structure, text, value) -> None:
-    found = steer(compiler, **structure)
+    found = masker(compiler, **structure)
     assert write(found, text)
     assert found.parsed() is None  # it might go on
     found.push(IDS["<turn|>"])
@@ -205,7 +205,7 @@ def test_a_whole_answer_is_parsed_as_what_was_asked_for(compiler, structure, tex
 
 
 def test_what_a_class_refuses_is_an_error_that_names_it(compiler: Compiler) -> None:
-    found = steer(compiler, schema=Point)
+    found = masker(compiler, schema=Point)
     assert write(found, '{"x":1,"y":-2}<turn|>')
 
     with pytest.raises(InvalidArgument, match=r"cannot be read as Point: (.|\n)*y is negative"):
@@ -294,7 +294,7 @@ def test_without_the_package_the_error_names_the_extra(monkeypatch) -> None:
 
 
 def test_a_structure_begins_after_the_thought_which_nothing_but_its_end_can_leave(compiler) -> None:
-    found = steer(compiler, choices=["yes"], thinking=True)
+    found = masker(compiler, choices=["yes"], thinking=True)
 
     assert pieces(allowed(found)) == {b"y", b"<|channel>"}
     assert write(found, "<|channel>thought\nno, or yes?")
@@ -306,7 +306,7 @@ def test_a_structure_begins_after_the_thought_which_nothing_but_its_end_can_leav
 
 
 def test_an_answer_that_begins_inside_a_thought_has_its_structure_after_it(compiler) -> None:
-    found = steer(compiler, "thinking", choices=["yes"], thinking=True)
+    found = masker(compiler, "thinking", choices=["yes"], thinking=True)
 
     assert write(found, "thought\nhm<channel|>yes<eos>")
     assert found.parsed() == "yes"
@@ -314,7 +314,7 @@ def test_an_answer_that_begins_inside_a_thought_has_its_structure_after_it(compi
 
 @pytest.mark.parametrize("budget", [0, 1, 2, 3, 7, 50])
 def test_a_budget_bounds_the_thought_and_the_answer_begins(budget: int) -> None:
-    found = steer(None, thinking=True, budget=budget)
+    found = masker(None, thinking=True, budget=budget)
     rng = random.Random(budget)
     text = TOKENIZER.encode(
         "<|channel>thought\n" + "so then that is what it was, " * 20, special=True
@@ -343,7 +343,7 @@ def test_a_budget_bounds_the_thought_and_the_answer_begins(budget: int) -> None:
 
 
 def test_a_thought_that_the_model_ends_is_not_closed_by_the_budget() -> None:
-    found = steer(None, thinking=True, budget=50)
+    found = masker(None, thinking=True, budget=50)
 
     assert write(found, "<|channel>thought\nyes<channel|>")
 
@@ -352,7 +352,7 @@ def test_a_thought_that_the_model_ends_is_not_closed_by_the_budget() -> None:
 
 @pytest.mark.parametrize("budget", range(8, 24))
 def test_a_budget_cuts_no_character_in_two(budget: int) -> None:
-    found = steer(None, "thinking", thinking=True, budget=budget)
+    found = masker(None, "thinking", thinking=True, budget=budget)
     rocket = TOKENIZER.encode("🚀")
     assert len(rocket) == 4  # bytes
     other = TOKENIZER.encode("x")[0]

@@ -24,7 +24,7 @@ _LONGEST_CHARACTER = 4  # bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Steering:
+class Masking:
     """What all answers of one call share."""
 
     tokenizer: Tokenizer
@@ -37,15 +37,15 @@ class Steering:
     has_tools: bool = False  # that may be called
     is_single_call: bool = False
 
-    def steer(self, starts_in: str) -> Steer:
+    def masker(self, starts_in: str) -> Masker:
         """For one answer that begins in "answer" or "thinking"."""
-        return Steer(self, starts_in)
+        return Masker(self, starts_in)
 
 
-class Steer:
+class Masker:
     """One answer. `mask` first, then `push` and `mask` for every token."""
 
-    def __init__(self, shared: Steering, starts_in: str) -> None:
+    def __init__(self, shared: Masking, starts_in: str) -> None:
         self._shared = shared
         self._ids: Mapping[str, int] = shared.tokenizer.control_ids
         if shared.budget is not None and _CLOSE not in self._ids:
