@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from ..tokenizer import Tokenizer
+from ..tokenizer import CONTROL_NAMES, TextStream, alternatives
 from ..types import ToolCall
 from .calls import MARK, QUOTE, read_call
 
+_CONTROL = alternatives(CONTROL_NAMES)
 # What begins a channel; another name is a part of what stands in it.
 _NAME = re.compile(r"\Athought(?![A-Za-z0-9_])\n?")
 # What begins or ends a block; a control token that does neither is left out where it stands.
@@ -97,6 +99,17 @@ class Outline:
         self.block += self._kind != before or name in _OPENING
 
 
+class Vocabulary(Protocol):
+    """What of a `Tokenizer` it takes to read an answer."""
+
+    @property
+    def control_ids(self) -> Mapping[str, int]:
+        """Ids of the control tokens by name."""
+
+    def stream(self) -> TextStream:
+        """Ids to text, as they come."""
+
+
 class AnswerParser:
     """Takes the ids of one answer, one after the other; gives what is sure.
 
@@ -104,7 +117,7 @@ class AnswerParser:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, *, starts_in: str = "answer", call_prefix: str = "call_"
+        self, tokenizer: Vocabulary, *, starts_in: str = "answer", call_prefix: str = "call_"
     ) -> None:
         """starts_in: "answer", or "thinking" where the prompt ends in an open thought;
         call_prefix: what `ToolCall.id` begins with, the number of the call follows.
@@ -206,6 +219,41 @@ class AnswerParser:
         piece = Piece(kind, text, tuple(self._ids), call)
         self._ids.clear()
         return piece
+
+
+class _Written:
+    """The vocabulary of one text: its control strings, and what stands between them."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.control_ids = {name: index for index, name in enumerate(CONTROL_NAMES)}
+        self._texts = [*CONTROL_NAMES, *texts]
+
+    def stream(self) -> TextStream:
+        return TextStream(texts=self._texts, bytes_={}, hidden=frozenset(self.control_ids.values()))
+
+
+def read_written(
+    raw_text: str, *, controls: Collection[int] | None = None, starts_in: str = "answer"
+) -> AnswerParser:
+    """An answer of which only the text is left, `Result.raw_text`: read to its end.
+
+    controls: where in `raw_text` control tokens begin; other places that spell one are text. None:
+    every such place is a control token.
+    """
+    between, ids, at = [], [], 0
+    for found in _CONTROL.finditer(raw_text):
+        if controls is None or found.start() in controls:
+            between.append(raw_text[at : found.start()])
+            ids.append(CONTROL_NAMES.index(found.group()))
+            at = found.end()
+    between.append(raw_text[at:])
+    parser = AnswerParser(_Written(between), starts_in=starts_in)
+    for index, _ in enumerate(between):
+        parser.push(len(CONTROL_NAMES) + index)
+        if index < len(ids):
+            parser.push(ids[index])
+    parser.finish()
+    return parser
 
 
 class _Block:

@@ -1,0 +1,1 @@
+"""Cases, graders, runs, records, statistics and reports. Uses the public `Model` alone."""
