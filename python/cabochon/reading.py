@@ -85,11 +85,12 @@ class LogprobsReading:
         self._top_ids = np.full((count, top), -1, np.int32)
         self._top_logprobs = np.full((count, top), np.nan, np.float32)
         self.sequence = Sequence(
-            ids,
+            ids[:-1],  # nothing is asked of the last
             consumer=self,
             want=Want.TARGET,
-            limit=count,
+            limit=count - 1,
             rows=np.arange(count - 1, dtype=np.int32),
+            targets=ids[1:],
             top=top,
         )
         if count == 1:  # nothing stands before its only token

@@ -188,6 +188,7 @@ def test_after_close_every_use_is_refused_and_closing_twice_is_fine(demo_folder:
         lambda: next(unfinished),
         lambda: model.logits([5]),
         lambda: model.logprobs([5]),
+        lambda: model.score([5], [[5]]),
         lambda: model.encode("a"),
         lambda: model.decode([5]),
         lambda: model.render([{"role": "user", "content": "a"}]),
@@ -226,7 +227,7 @@ def test_functions_that_are_to_come_say_so(use: Callable[[], Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("score", ("a", ["b"])), ("inspect", ("a",)), ("compare", (None,)),
+        ("inspect", ("a",)), ("compare", (None,)),
         ("verify", ()), ("evaluate", ()),
     ],
 )  # fmt: skip

@@ -350,6 +350,59 @@ def test_every_kind_of_wish_agrees_with_the_logits(tiny_checkpoint):
     assert not sample.status.any() and not sample.failures.any()
 
 
+@pytest.mark.parametrize("targets", [1, 2, 47, 48, 49, 200])  # rows of the head: 48 at a time
+def test_any_number_of_targets_may_be_asked_for_of_one_row(tiny_checkpoint, targets):
+    bench = Bench(tiny_checkpoint("gemma3"))
+    ids = prompt(6, 20, bench.vocab)
+    asked = np.random.default_rng(targets).integers(0, bench.vocab, (20, targets))
+    batch = dict(
+        tokens=ids,
+        slices=np.array([[0, 20, 0]]),
+        global_pages=[bench.pages(0)[0]],
+        sliding_pages=[bench.pages(0)[1]],
+        sampling=[None],
+        histories=[None],
+    )
+
+    found = bench.engine.step(
+        **batch,
+        wishes=np.array(
+            [(row, _core.WANT_TARGET, token) for row in range(20) for token in asked[row]], np.int32
+        ),
+        top=2,
+    )
+
+    for column in range(targets):
+        alone = bench.engine.step(
+            **batch,
+            wishes=np.array(
+                [(row, _core.WANT_TARGET, asked[row, column]) for row in range(20)], np.int32
+            ),
+            top=2,
+        )
+        every = slice(column, None, targets)
+        np.testing.assert_array_equal(found.tokens[every], asked[:, column])
+        np.testing.assert_array_equal(bits(found.logprobs[every]), bits(alone.logprobs))
+        np.testing.assert_array_equal(found.best[every], alone.best)
+        np.testing.assert_array_equal(found.top_ids[every], alone.top_ids)
+
+
+@pytest.mark.parametrize("others", [_core.WANT_SAMPLE, _core.WANT_LOGITS, _core.WANT_TOP])
+def test_only_targets_may_share_a_row(tiny_checkpoint, others):
+    bench = Bench(tiny_checkpoint("gemma3"))
+    for pair in ([others, _core.WANT_TARGET], [_core.WANT_TARGET, others], [others, others]):
+        with pytest.raises(InvalidArgument, match="only targets may be asked for twice of a row"):
+            bench.engine.step(
+                tokens=np.array([3, 4], np.int32),
+                slices=np.array([[0, 2, 0]]),
+                global_pages=[bench.pages(0)[0]],
+                sliding_pages=[bench.pages(0)[1]],
+                wishes=np.array([(1, want, 0) for want in pair], np.int32),
+                sampling=[GREEDY],
+                histories=[None],
+            )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
