@@ -165,7 +165,7 @@ def equal_expressions(gold: str, found: str) -> bool:
     if len(found) > _LONGEST_EXPRESSION or _HUGE.search(found):
         return False
     try:
-        import math_verify  # type: ignore[import-untyped]
+        import math_verify
     except ImportError as error:
         raise MissingExtra(
             "evaluation: answers of MATH are compared by math-verify: pip install 'cabochon[eval]'",
