@@ -43,7 +43,13 @@ from .prompts import (
     roles,
     split,
 )
-from .reading import LogitsReading, LogprobsReading, check_logits_bytes, check_positions
+from .reading import (
+    LogitsReading,
+    LogprobsReading,
+    check_logits_bytes,
+    check_positions,
+    warn_of_raw_text,
+)
 from .results import Event, Result
 from .scheduler.loop import Loop
 from .scheduler.past import Past
@@ -472,6 +478,7 @@ class Model:
         top: int = 0,
         bos: bool | str = "auto",
         progress: ProgressArgument = None,
+        **unknown: Any,
     ) -> Any:
         """Log-probability of every token of a text given those before it.
 
@@ -483,16 +490,21 @@ class Model:
             progress: as for `load`.
 
         Returns:
-            `types.TokenLogprobs`, or a list of them.
+            `types.TokenLogprobs`, or a list of them. Warns (CabochonWarning) of raw text on an
+            instruction-tuned model, whose perplexity says little.
 
         Raises:
             InvalidArgument, ContextOverflow, TemplateError, NumericalError: as `generate`.
         """
+        refuse_unknown("logprobs", unknown, ("top", "bos", "progress"))
         self._enter()
         top = integer("top", top, 0, min(256, self.vocab_size))
         prompts, is_list = split(prompt)
         readings = []
-        for prepared in self._to_read(prompts, is_list, bos=bos, messages=True):
+        read = self._to_read(prompts, is_list, bos=bos, messages=True)
+        if self._prompts.template is not None and any(item.kind == "text" for item in read):
+            warn_of_raw_text(stacklevel=2)
+        for prepared in read:
             ids = prepared.token_ids
             marks = (
                 roles(ids.tolist(), self._prompts.need_tokenizer())
@@ -512,6 +524,7 @@ class Model:
         positions: str | Sequence[int] = "all",
         bos: bool | str = "auto",
         progress: ProgressArgument = None,
+        **unknown: Any,
     ) -> Any:
         """Logits after the final softcap.
 
@@ -528,6 +541,7 @@ class Model:
             OutOfMemory: over 4 GiB in all; before anything is computed.
             InvalidArgument, ContextOverflow, NumericalError: as `generate`.
         """
+        refuse_unknown("logits", unknown, ("positions", "bos", "progress"))
         self._enter()
         prompts, is_list = split(prompt)
         if any(is_messages(item) for item in prompts):

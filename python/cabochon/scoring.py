@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import CabochonError, ContextOverflow, InvalidArgument
 from .prompts import PromptReader, check_ids, named, within
+from .reading import warn_of_raw_text
 from .scheduler.scheduler import CHUNK_TOKENS
 from .scheduler.sequence import Answer, Branch, Sequence, Want
 from .types import Bools, Floats, Ints, Prompt, Score, Scores
@@ -158,6 +159,76 @@ def _kind(given: Any) -> str:
 
 def _refuse(name: str, found: str, expected: str) -> NoReturn:
     raise InvalidArgument(f"{name} is {found}, expected {expected}", argument=name.split("[")[0])
+
+
+# --- text of any length --------------------------------------------------------------------------
+
+
+def windows(ids: Ints, *, bos: Ints, context: int) -> list[tuple[Ints, Ints]]:
+    """Text of any length as pairs of what stands before and what is predicted.
+
+    Every window begins with BOS and every token is predicted once: in the first window and those
+    that follow after BOS alone and what the window has before it, in the last one, which is as
+    long as the others, after the end of the window before.
+
+    Args:
+        ids: of the text, without BOS, [n]; n may be 0.
+        bos: BOS alone, [1].
+        context: tokens of a window with its BOS, at least 2.
+
+    Returns:
+        Pairs whose second parts, joined, are `ids`; one pair where it is empty.
+    """
+    room, count = context - 1, int(ids.size)
+    found = []
+    for begin in range(0, max(1, count), room):
+        end = min(begin + room, count)
+        first = max(0, end - room)
+        found.append((np.concatenate([bos, ids[first:begin]]), ids[begin:end]))
+    return found
+
+
+def rolling(model: Any, texts: List[str], *, progress: Any = None) -> list[Score]:
+    """Log-probabilities of whole raw texts of any length, in windows of the model's context.
+
+    Args:
+        model: a `Model`; of an instruction-tuned one raw text says little (CabochonWarning).
+        texts: any number of them; an empty one has log-probability 0.
+        progress: as for `load`.
+
+    Returns:
+        A `types.Score` for each text, of all its tokens.
+
+    Raises:
+        InvalidArgument: what is no text; a model without BOS, or loaded for a context of 1.
+    """
+    bos = model.encode("", bos=True)
+    if bos.size == 0 or model.context < 2:
+        raise InvalidArgument(
+            f"rolling: found {bos.size} BOS tokens and a context of {model.context}, expected one "
+            "and at least 2: every window begins with BOS and predicts a token"
+        )
+    if model.info().template is not None:
+        warn_of_raw_text(stacklevel=2)
+    ids = model.encode(list(texts))
+    split = [windows(item, bos=bos, context=model.context) for item in ids]
+    pairs = [pair for found in split for pair in found]
+    if not pairs:
+        return []
+    scored = iter(model.score([p for p, _ in pairs], [[x] for _, x in pairs], progress=progress))
+    return [
+        _joined(text, [next(scored).scores[0] for _ in found])
+        for text, found in zip(texts, split, strict=True)
+    ]
+
+
+def _joined(text: str, scores: List[Score]) -> Score:
+    return Score.of(
+        np.concatenate([score.token_ids for score in scores]),
+        np.concatenate([score.logprobs for score in scores]),
+        all(score.is_greedy for score in scores),
+        len(text.encode()),
+    )
 
 
 # --- computing -----------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,15 @@ import numpy.typing as npt
 import pytest
 
 import cabochon
-from cabochon.errors import ContextOverflow, InvalidArgument, Unsupported
+import tiny
+from cabochon import scoring
+from cabochon.errors import (
+    CabochonWarning,
+    ContextOverflow,
+    InvalidArgument,
+    NumericalError,
+    Unsupported,
+)
 
 Load = Callable[..., Any]
 Floats = npt.NDArray[np.float32]
@@ -380,6 +390,110 @@ def test_without_a_tokenizer_ids_are_scored_and_nobody_knows_their_bytes(
             scores.choose("per_byte")
         with pytest.raises(Unsupported, match="no tokenizer"):
             model.score([2, 5], ["a"])
+
+
+def test_a_failure_names_the_prompt_that_it_is_of(tmp_path: Path) -> None:
+    config = tiny.MODELS["e_type"].config
+    tensors = tiny.make_tensors(config, seed=13)
+    name = next(name for name in tensors if name.endswith("embed_tokens.weight"))
+    tensors[name][7, 0] = 0x7F7F  # scaled by sqrt(hidden) it overflows
+    folder = tiny.write_files(tmp_path, config, tensors)
+    message = r"^prompt 2: position 3: the logits hold NaN"
+
+    with cabochon.load(folder) as model:
+        with pytest.raises(NumericalError, match=message):
+            model.score([[2, 5], [2, 6], [2, 9]], [[[4]], [[4, 7]], [[8], [4, 7, 8]]])
+        assert math.isfinite(model.score([2, 5], [[4, 8, 7]]).scores[0].logprob)
+
+
+# --- texts of any length -------------------------------------------------------------------------
+
+
+def test_rolling_predicts_every_token_once_after_bos_and_what_its_window_holds(
+    load: Load, base_folder: Path
+) -> None:
+    model = load(base_folder, context=16)
+    bos = model.encode("", bos=True).tolist()
+    texts = [
+        "It is said that they were on the way to be there, and not far from it",
+        "",
+        "the",
+        "of" * 40,
+    ]
+
+    found = scoring.rolling(model, texts)
+
+    for text, score in zip(texts, found, strict=True):
+        ids = model.encode(text).tolist()
+        assert score.token_ids.tolist() == ids
+        assert score.num_bytes == len(text)
+        expected = []
+        for begin in range(0, len(ids), 15):
+            first = max(0, min(begin, len(ids) - 15))
+            read = model.logprobs([*bos, *ids[first : begin + 15]]).logprobs
+            expected += read[1 + begin - first :].tolist()
+        same_bits(score.logprobs, np.array(expected, np.float32))
+        assert score.logprob == math.fsum(expected)
+    assert [score.token_ids.size > 15 for score in found] == [True, False, False, True]
+    assert found[1].logprob == 0.0
+    assert scoring.rolling(model, []) == []
+
+
+def test_rolling_over_an_instruction_tuned_model_says_that_it_says_little(model: Any) -> None:
+    with pytest.warns(CabochonWarning, match="says little of it") as caught:
+        found = scoring.rolling(model, ["Hi"])
+
+    assert caught[0].filename == __file__
+    ids = [*model.encode("Hi", bos=True).tolist()]
+    same_bits(found[0].logprobs, model.logprobs(ids).logprobs[1:])
+
+
+def test_rolling_needs_bos_and_room_for_a_token(load: Load, base_folder: Path) -> None:
+    with pytest.raises(InvalidArgument, match="1 BOS tokens and a context of 1"):
+        scoring.rolling(load(base_folder, context=1), ["Hi"])
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+PEAK = """
+import sys
+import numpy as np, cabochon
+
+def peak_mib():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+draw = np.random.default_rng(1)
+with cabochon.load(sys.argv[1], context=512) as model:
+    def ask(items):
+        prompts = [draw.integers(3, model.vocab_size, 24) for _ in range(items)]
+        sizes = [(1, 1, 1, 2)] * items
+        afters = [[draw.integers(3, model.vocab_size, n) for n in some] for some in sizes]
+        return model.score(prompts, afters)
+    ask(1)
+    before = peak_mib()
+    found = ask(2500)
+    print(sum(len(scores.scores) for scores in found), peak_mib() - before)
+"""
+
+
+def test_10_000_requests_take_at_most_64_mib_more_than_one(tmp_path: Path) -> None:
+    # One layer, and all the ids of the published models: 5,000 rows of logits are 5 GiB.
+    config = tiny.gemma3_text(
+        layers=1, pattern=1, query_pre_attn_scalar=16, vocab_size=262_144, hidden_size=16,
+        intermediate_size=32, sliding_window=16, num_attention_heads=1, num_key_value_heads=1,
+        head_dim=16,
+    )  # fmt: skip
+    folder = tiny.write_checkpoint(tmp_path / "model", config, 1)
+
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(folder)], capture_output=True, text=True, check=True
+    )
+
+    requests, grown_mib = done.stdout.split()
+    assert int(requests) == 10_000
+    # The first step of many rows touches the planned 48 MiB of logits.
+    assert float(grown_mib) <= 64
 
 
 # --- choosing ------------------------------------------------------------------------------------

@@ -203,6 +203,35 @@ def test_what_is_reported_of_a_row_is_what_its_logits_say(tmp_path, vocab, forma
             np.testing.assert_array_equal(bits(getattr(step, name)), bits(getattr(steps[0], name)))
 
 
+@pytest.mark.parametrize("gain", [0.02, 1.0, 20.0])  # flat, as trained, most logits at the caps
+def test_log_probabilities_over_a_whole_vocabulary_are_within_4e_6_of_float64(tmp_path, gain):
+    config = one_layer(262_144) | {"final_logit_softcapping": 30.0}
+    tensors = tiny.make_tensors(config, 1, dtype="f32")
+    tensors["model.norm.weight"] = gain * (1 + tensors["model.norm.weight"]) - 1
+    bench = Bench(tiny.write_files(tmp_path, config, tensors), threads=2)
+    ids = prompt(3, 5, bench.vocab)
+
+    found = bench.step([(0, ids, 0)], top=256)
+
+    logits = found.logits.astype(np.float64)
+    log_sums = np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = np.take_along_axis(logits - log_sums, found.top_ids, axis=1)
+    assert gain < 20 or (logits.max() == 30 and logits.min() == -30)
+    # Half a unit in the last place of the result is 3.8e-6 at most (below 128), for the sums in
+    # float32 the rest: with random signs, sqrt(256) * 2**-24 of each lane.
+    assert np.abs(found.top_logprobs - expected).max() <= 4e-6
+    # A target far down has the largest numbers of all.
+    lowest = logits.argmin(axis=1)
+    wishes = np.array([(row, _core.WANT_TARGET, lowest[row]) for row in range(5)], np.int32)
+    pages = bench.pages(1)
+    last = bench.engine.step(
+        ids, np.array([[0, 5, 0]]), [pages[0]], [pages[1]], wishes, [None], [None]
+    )
+    expected = (logits - log_sums)[np.arange(5), lowest]
+    assert expected.min() < (-12 if gain < 1 else -20)
+    assert np.abs(last.logprobs - expected).max() <= 4e-6
+
+
 @pytest.mark.parametrize("kv", ["bf16", "int8"])
 def test_a_history_of_several_partitions_has_the_same_bits_for_every_thread_count(folder, kv):
     # 1,500 positions are three partitions of 512 keys, which threads share out for a single row.
