@@ -110,17 +110,23 @@ def numbers(sequence: Sequence) -> list[int]:
     return found
 
 
+def likelihood(number: int, token: int) -> float:
+    """Of a token after ids of that number; as exact in float32."""
+    return -float((number * 31 + token) % 2**20)
+
+
 def answer(step: list[Slice]) -> None:
     """What the loop does after an engine has answered."""
     none = np.empty(0, np.int32)
     for piece in step:
         sequence = piece.sequence
-        values = numbers(sequence)
+        values, targets = numbers(sequence), sequence.targets(piece.wanted)
         sequence.position += piece.rows
-        for position in piece.wanted:
-            token = values[position] % 97
+        for position, target in zip(piece.wanted, targets, strict=True):
+            token = target if target >= 0 else values[position] % 97
             if sequence.want is Want.SAMPLE:
                 sequence.append(token)
-            given = Answer(position, token, 0.0, 0, none, none.astype(np.float32), None)
+            logprob = likelihood(values[position], token)
+            given = Answer(position, token, logprob, 0, none, none.astype(np.float32), None)
             if sequence.consumer is not None and sequence.consumer.take(given):
                 sequence.finish()
