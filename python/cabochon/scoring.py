@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as List
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,7 +17,8 @@ import numpy as np
 from .errors import CabochonError, ContextOverflow, InvalidArgument
 from .prompts import PromptReader, check_ids, named, within
 from .reading import warn_of_raw_text
-from .scheduler.scheduler import CHUNK_TOKENS
+from .scheduler.past import common
+from .scheduler.scheduler import CHUNK_TOKENS, WORTH_TOKENS
 from .scheduler.sequence import Answer, Branch, Sequence, Want
 from .types import Bools, Floats, Ints, Prompt, Score, Scores
 
@@ -258,8 +260,8 @@ class Trie:
         paths = []
         previous = afters[0][:0]
         for after in afters:
-            common = _common(previous, after)
-            del nodes[common + 1 :], order[common:]
+            shared = common(previous, after)
+            del nodes[shared + 1 :], order[shared:]
             begin, known, count = len(nodes) - 1, len(edges), int(after.size) - len(nodes)
             nodes += range(known, known + count)
             edges += [[] for _ in range(count)]
@@ -269,7 +271,7 @@ class Trie:
                 last.nodes = range(last.nodes.start, len(edges))
             elif count:
                 self.runs.append(Run(after, begin, int(after.size) - 1, range(known, len(edges))))
-            for node, token in zip(nodes[common:], after[common:].tolist(), strict=True):
+            for node, token in zip(nodes[shared:], after[shared:].tolist(), strict=True):
                 order.append(len(edges[node]))
                 edges[node].append(token)
             paths.append((np.array(nodes), np.array(order)))
@@ -286,13 +288,6 @@ class Trie:
         rows = np.repeat(np.arange(begin, size + run.end, dtype=np.int32), self.counts[nodes])
         first = int(self.firsts[run.nodes.start])
         return rows, self.tokens[first : first + rows.size]
-
-
-def _common(one: Ints, other: Ints) -> int:
-    """How many ids at their beginnings are the same."""
-    most = min(one.size, other.size)
-    differs = one[:most] != other[:most]
-    return int(differs.argmax()) if differs.any() else most
 
 
 def sort_key(ids: Ints) -> bytes:
@@ -316,9 +311,12 @@ class Group:
         if after.size:
             self._afters[sort_key(after)] = after
 
-    def sequences(self) -> list[Sequence]:
+    def sequences(self, departs: int) -> list[Sequence]:
         """What computes all rows, each once. They share their prompt, so they are one, but where
-        a continuation departs so far back that a ring may not reach there."""
+        a continuation departs so far back that a ring may not reach there.
+
+        departs: how much of the prompt the next one begins with.
+        """
         if not self._afters:
             return []
         keys = sorted(self._afters)
@@ -333,9 +331,11 @@ class Group:
                 parts[-1].append(run)
             else:
                 parts.append([run])
-        return [self._sequence(trie, part) for part in parts]
+        ends = [self.before.size] if len(parts) > 1 else []
+        marks = [*([departs] if departs >= WORTH_TOKENS else []), *ends]
+        return [self._sequence(trie, part, marks) for part in parts]
 
-    def _sequence(self, trie: Trie, runs: List[Run]) -> Sequence:
+    def _sequence(self, trie: Trie, runs: List[Run], marks: List[int]) -> Sequence:
         size = int(self.before.size)
         first, *others = runs
         rows, targets = trie.asked(first, size)
@@ -356,6 +356,7 @@ class Group:
             rows=rows,
             targets=targets,
             branches=branches,
+            marks=marks,
         )
 
     def take(self, edge: int, answer: Answer) -> None:
@@ -404,10 +405,12 @@ class Scoring:
         self.sequences: list[Sequence] = []
         self._indices: list[int] = []  # of a prompt of each sequence
         # What begins alike runs together, so that it is found while it is still there.
-        for key in sorted(groups):
-            found = groups[key].sequences()
+        ordered = [groups[key] for key in sorted(groups)]
+        for group, following in zip_longest(ordered, ordered[1:]):
+            departs = common(group.before, following.before) if following else 0
+            found = group.sequences(departs)
             self.sequences += found
-            self._indices += [groups[key].index] * len(found)
+            self._indices += [group.index] * len(found)
 
     def results(self, *, is_list: bool) -> list[Scores]:
         """In the order asked for.

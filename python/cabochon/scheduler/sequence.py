@@ -93,6 +93,7 @@ class Sequence:
         rows: Ints | None = None,
         targets: Ints | None = None,
         branches: Iterable[Branch] = (),
+        marks: Iterable[int] = (),
         top: int = 0,
         sampling: Sampling | None = None,
         variant: Hashable = (),
@@ -100,9 +101,9 @@ class Sequence:
     ) -> None:
         """limit: tokens it may ever hold; rows: ascending positions wanted (None: the last);
         targets: of each of rows the next token that Want.TARGET asks for, so that a row may stand
-        there several times; branches: what is computed once all before is; variant: what its keys
-        depend on beside its ids, as adapter and media; keeps: it leaves a past that somebody goes
-        on from."""
+        there several times; branches: what is computed once all before is; marks: positions,
+        ascending, from which others are known to begin; variant: what its keys depend on beside its
+        ids, as adapter and media; keeps: it leaves a past that somebody goes on from."""
         self.tokens = prompt  # room for `limit` from start on
         self.count = self.prompt_count = int(prompt.size)
         self.position = 0
@@ -121,7 +122,7 @@ class Sequence:
         # consumer, before the first draw and in each `take`.
         self.mask: npt.NDArray[np.uint32] | None = None
         # Positions ahead at which a past is kept of it, ascending.
-        self.marks = [self.prompt_count] if want is Want.SAMPLE else list[int]()
+        self.marks = [*marks, self.prompt_count] if want is Want.SAMPLE else [*marks]
         self.global_pages = self.sliding_pages = NO_PAGES
         self.ring_first = 0  # page from which on its own ring is whole
         self.own_end = 0  # pages from that of `position` up to this one are its own

@@ -83,7 +83,7 @@ def asked(draw: st.DrawFn) -> list[list[Pair]]:
     ends = st.lists(st.integers(0, 2), max_size=3)
     return [
         [
-            pair([*shared[:size], *end], [*shared[100 : 100 + draw(length)], *draw(ends)])
+            pair([*shared[:size], *end], [*shared[size : size + draw(length)], *draw(ends)])
             for _ in range(draw(st.integers(1, 5)))
         ]
         for size, end in draw(st.lists(st.tuples(cut, ends), min_size=1, max_size=6))
@@ -128,40 +128,93 @@ def test_whatever_is_asked_each_answer_is_that_of_its_own_ids_and_all_pages_come
     while engine.step(is_interrupted=interrupts.random() < 0.2) or scheduler.unfinished:
         pass
 
-    for pairs, scores in zip(asked, scoring.results(is_list=True), strict=True):
-        for one, score in zip(pairs, scores.scores, strict=True):
-            ids, size = [*one.before.tolist(), *one.after.tolist()], one.before.size
-            before = numbers(Known(ids))[size - 1 : -1]  # type: ignore[arg-type]
-            expected = [likelihood(n, t) for n, t in zip(before, one.after.tolist(), strict=True)]
-            assert score.logprobs.tolist() == expected
+    check(asked, scoring)
     scheduler.drop_finished()
     engine.check_all_pages_are_free_without_pasts()
 
 
-def test_a_sequence_that_is_put_back_answers_nothing_twice() -> None:
-    """Two that fit alone and not together: the younger gives way in the middle of a branch."""
-    prompts = [list(range(40)), list(range(50, 90))]
-    afters = [[1, 2, 3], [7, *range(150)], [7, *range(10, 150)], [8, *range(120)]]
-    asked = [[pair(prompt, after) for after in afters] for prompt in prompts]
-    scheduler = Scheduler(
-        max_rows=256, max_sequences=2, global_pages=5, sliding_pages=0, ring_pages=0,
-        page_positions=PAGE, window=0,
-    )  # fmt: skip
-    engine = FakeEngine(scheduler)
-    scoring = Scoring(asked)
-    scheduler.add(scoring.sequences)
-    back = []
-    put_back, scheduler._put_back = scheduler._put_back, lambda s: (back.append(s), put_back(s))
+def engine_of(*, sequences: int, pages: int, window: int = 0) -> FakeEngine:
+    ring = -(-(window + 256) // PAGE) + 1 if window else 0
+    return FakeEngine(
+        Scheduler(
+            max_rows=256,
+            max_sequences=sequences,
+            global_pages=pages,
+            sliding_pages=sequences * ring,
+            ring_pages=ring,
+            page_positions=PAGE,
+            window=window,
+        )
+    )
 
-    engine.run()
 
-    assert back
+def check(asked: list[list[Pair]], scoring: Scoring) -> None:
+    """Every answer is what the fake engine says of those ids."""
     for pairs, scores in zip(asked, scoring.results(is_list=True), strict=True):
         for one, score in zip(pairs, scores.scores, strict=True):
             ids, size = [*one.before.tolist(), *one.after.tolist()], one.before.size
             before = numbers(Known(ids))[size - 1 : -1]  # type: ignore[arg-type]
             expected = [likelihood(n, t) for n, t in zip(before, one.after.tolist(), strict=True)]
             assert score.logprobs.tolist() == expected
+
+
+def test_a_sequence_that_is_put_back_within_a_branch_answers_everything_once() -> None:
+    """Two that fit alone and not together: the younger gives way where it needs another page."""
+    prompts = [list(range(40)), list(range(50, 90))]
+    afters = [[1, 2, 3], [7, *range(150)], [7, *range(10, 150)], [8, *range(120)], [9, 9]]
+    asked = [[pair(prompt, after) for after in afters] for prompt in prompts]
+    engine = engine_of(sequences=2, pages=5)
+    engine.scheduler.chunk_tokens = 16
+    scoring = Scoring(asked)
+    engine.scheduler.add(scoring.sequences)
+    back: list[int] = []
+    put_back = engine.scheduler._put_back
+    engine.scheduler._put_back = lambda s: (back.append(s.position), put_back(s))  # type: ignore[assignment, func-returns-value, misc]
+
+    engine.run()
+
+    assert max(back) > 64, "none was put back in the middle of a branch"
+    check(asked, scoring)
+
+
+@pytest.mark.parametrize("window", [0, 100])
+def test_who_begins_within_a_continuation_of_another_does_so_before_that_one_turns_back(
+    window: int,
+) -> None:
+    """The past that is kept there shares pages with a sequence that goes back and writes them."""
+    base = list(range(200))
+    asked = [
+        [pair(base[:50], base[50:150]), *(pair(base[:50], [90, 91, i]) for i in range(80))],
+        [pair(base[:140], [95, 96])],
+    ]
+    engine = engine_of(sequences=2, pages=12, window=window)
+    scoring = Scoring(asked)
+    first, second = scoring.sequences
+    engine.scheduler.add(scoring.sequences)
+
+    engine.step()
+    engine.step()
+
+    assert first.position < 60, "it has not turned back"
+    assert second.is_running and second.cached == 139
+    engine.run()
+    assert engine.computed == 149 + 2 + (1 + 1)
+    check(asked, scoring)
+    engine.check_all_pages_are_free_without_pasts()
+
+
+def test_prompts_that_begin_alike_run_together_whatever_the_order_they_come_in() -> None:
+    """There is room for what one preamble leaves, and not for both."""
+    preambles = [list(range(256)), list(range(1, 257))]
+    asked = [[pair([*preambles[i % 2], 300 + i], [1])] for i in range(12)]
+    engine = engine_of(sequences=1, pages=7)
+    scoring = Scoring(asked)
+    engine.scheduler.add(scoring.sequences)
+
+    engine.run()
+
+    assert engine.computed == 2 * 256 + 12
+    check(asked, scoring)
 
 
 @given(st.lists(st.lists(IDS, max_size=5), max_size=20))
