@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cabochon.scheduler.scheduler import Scheduler
 from cabochon.scoring import Pair, Scoring, Trie, sort_key, windows
-from fake_engine import PAGE, FakeEngine, likelihood, numbers
+from fake_engine import PAGE, FakeEngine, likelihood, numbers_of
 
 # Few ids, so that they begin alike; some beyond 16 and 31 bits, which sort like all others.
 IDS = st.sampled_from([0, 1, 2, 255, 256, 70_000, 2**31 - 1])
@@ -61,13 +61,6 @@ def test_every_row_is_computed_once_and_every_continuation_goes_along_its_own(
         after = ids.tolist()
         expected = [(tuple(after[:n]), after[n]) for n in range(len(after))]
         assert [edges[edge] for edge in along] == expected
-
-
-class Known:
-    """As much of a sequence as its numbers depend on."""
-
-    def __init__(self, ids: list[int]) -> None:
-        self.tokens, self.count, self.variant = np.array(ids, np.int32), len(ids), ()
 
 
 def pair(before: list[int], after: list[int]) -> Pair:
@@ -153,7 +146,7 @@ def check(asked: list[list[Pair]], scoring: Scoring) -> None:
     for pairs, scores in zip(asked, scoring.results(is_list=True), strict=True):
         for one, score in zip(pairs, scores.scores, strict=True):
             ids, size = [*one.before.tolist(), *one.after.tolist()], one.before.size
-            before = numbers(Known(ids))[size - 1 : -1]  # type: ignore[arg-type]
+            before = numbers_of(ids)[size - 1 : -1]
             expected = [likelihood(n, t) for n, t in zip(before, one.after.tolist(), strict=True)]
             assert score.logprobs.tolist() == expected
 
