@@ -52,7 +52,6 @@ from .reading import (
 )
 from .results import Event, Result
 from .scheduler.loop import Loop
-from .scheduler.past import Past
 from .scheduler.scheduler import Scheduler
 from .scheduler.sequence import Sequence as Running
 from .scoring import BOUNDARIES, PairReader, Scoring
@@ -243,7 +242,6 @@ class Model:
         given: dict[str, Any],
         *,
         is_streamed: bool,
-        past: Past | None = None,
         keeps: bool = False,
     ) -> tuple[list[Generation], bool]:
         self._enter()
@@ -285,9 +283,7 @@ class Model:
                 if options.on_error == "raise":
                     raise error from None
                 prepared = Prepared(token_ids=np.empty(0, np.int32), kind="none")
-            generation = Generation(
-                prepared, seeds[index], setting, index=index, past=past, keeps=keeps
-            )
+            generation = Generation(prepared, seeds[index], setting, index=index, keeps=keeps)
             if error is not None:
                 generation.sequence.finish(error)
             generations.append(generation)
@@ -402,14 +398,10 @@ class Model:
             context=self.context,
         )
 
-    def _turn(
-        self, messages: list[dict[str, Any]], given: Mapping[str, Any], past: Past | None
-    ) -> Generation:
-        """An answer that goes on from a past and leaves one."""
+    def _turn(self, messages: list[dict[str, Any]], given: Mapping[str, Any]) -> Generation:
+        """An answer that leaves a past."""
         options = {**_GENERATE_DEFAULTS, **given}
-        generations, _ = self._generations(
-            messages, options, is_streamed=True, past=past, keeps=True
-        )
+        generations, _ = self._generations(messages, options, is_streamed=True, keeps=True)
         return generations[0]
 
     # --- reading ---------------------------------------------------------------------------------

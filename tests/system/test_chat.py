@@ -57,8 +57,16 @@ def same(one: Any, other: Any) -> None:
     assert one.logprobs.tobytes() == other.logprobs.tobytes()
 
 
-def cold(model: Any, messages: list[dict[str, Any]], **options: Any) -> Any:
-    return model.generate(messages, **{**FREE, **options})
+def cold(model: Any, messages: Any, **options: Any) -> Any:
+    """The answer of a model that computes all of it."""
+    cache = model._scheduler.cache
+    cache.is_reusing = False
+    try:
+        result = model.generate(messages, **{**FREE, **options})
+    finally:
+        cache.is_reusing = True
+    assert result.usage.cached_tokens == 0
+    return result
 
 
 @pytest.fixture
@@ -144,18 +152,18 @@ def test_every_kind_of_layer_goes_on_from_a_past_without_a_bit_of_difference(
 ) -> None:
     model = load(tiny.write(tmp_path / "tiny", name), kv=kv, context=1024)
     random = np.random.default_rng(5)
-    options = {"max_tokens": 30, "ignore_stops": True, "logprobs": True, "seed": 2}
-    past, ids = None, [2]
+    options = {**FREE, "max_tokens": 30, "ignore_stops": True, "seed": 2}
+    ids = [2]
     # How far back each prompt departs from the ids so far, and how many are new.
     for back, new in [(0, 150), (0, 70), (31, 3), (100, 90), (29, 1), (0, 200), (400, 65)]:
         ids = [*ids[: len(ids) - back], *random.integers(3, 260, new).tolist()]
-        generation = model._turn(ids, options, past)
+        generation = model._turn(ids, options)
         result = list(model._events([generation], "raise", False))[-1].result
-        past = generation.sequence.left
-        same(result, model.generate(ids, **options))
+        same(result, cold(model, ids, **options))
         ids += result.token_ids.tolist()
         assert result.usage.cached_tokens in (0, *range(1, result.usage.prompt_tokens))
-    assert result.usage.cached_tokens == 0  # 400 back is behind the ring: from the start
+    # 400 back is behind its ring: from the past of an earlier answer.
+    assert result.usage.cached_tokens == result.usage.prompt_tokens - 65
 
 
 def test_a_fork_shares_the_past_and_each_goes_its_own_way(model: Any) -> None:
@@ -202,25 +210,24 @@ def test_conversations_that_take_each_others_pages_answer_the_same(load: Any) ->
             cached.append(result.usage.cached_tokens)
             same(result, cold(model, chat.messages[:-1]))
 
-    assert sum(cached) == 0  # the pages of one are all there are, and each check needs them
-    assert chats[0].send("alone").usage.cached_tokens == 0
+    assert max(cached) < 8  # the pages of one are all there are, and each check needs them
+    assert chats[0].send("alone").usage.cached_tokens < 8
     assert chats[0].send("alone").usage.cached_tokens > 100
 
 
 def test_a_model_of_one_sequence_keeps_the_ring_of_a_prompts_end(load: Any) -> None:
     model = load(max_sequences=1, context=2048)
-    past, ids = None, [2, *range(30, 60)] * 5
+    ids = [2, *range(30, 60)] * 5
     for _ in range(2):
         options = {"max_tokens": 500, "ignore_stops": True, "seed": 1}
-        generation = model._turn(ids, options, past)
+        generation = model._turn(ids, options)
         for _event in model._events([generation], "raise", False):
             pass
-        past = generation.sequence.left
         ids = [*ids, 7, 8, 9]  # the answer is dropped
 
     scheduler = model._scheduler
     assert generation.sequence.cached == 155
-    assert scheduler._sliding.count == scheduler.shape.ring_pages + 3
+    assert scheduler.cache.counts[1] == scheduler.shape.ring_pages + 3
     assert model.plan.measured["kv"] == model.plan.kv_bytes
 
 
@@ -527,14 +534,15 @@ with cabochon.load({str(demo_folder)!r}) as model:
 
 
 def test_without_keys_and_values_a_file_is_small_and_they_are_computed_again(
-    model: Any, tmp_path: Path
+    load: Any, model: Any, tmp_path: Path
 ) -> None:
     chat = model.chat(**FREE)
     chat.send(LONG)
     chat.save(tmp_path / "with")
     chat.save(tmp_path / "without", kv=False)
 
-    loaded = cabochon.Chat.load(tmp_path / "without", model)
+    fresh = load()
+    loaded = cabochon.Chat.load(tmp_path / "without", fresh)
 
     assert (tmp_path / "without").stat().st_size < 6000 < (tmp_path / "with").stat().st_size
     result = loaded.send("And?")

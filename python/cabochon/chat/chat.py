@@ -103,7 +103,7 @@ class Chat:
             undoes the turn.
         """
         new, options = _new_messages(content), self._with(overrides)
-        self._model._turn([*self._messages, *new], _for_generate(options), None)  # to check it
+        self._model._turn([*self._messages, *new], _for_generate(options))  # to check it
         return self._turn(new, options)
 
     def _turn(self, new: list[Message], options: dict[str, Any]) -> Generator[Event, None, None]:
@@ -130,7 +130,7 @@ class Chat:
     def _answer(
         self, messages: list[Message], options: dict[str, Any]
     ) -> Generator[Event, None, Result]:
-        generation = self._model._turn(messages, _for_generate(options), self._past)
+        generation = self._model._turn(messages, _for_generate(options))
         self._last = generation.sequence
         try:
             events = self._model._events([generation], options.get("on_error", "raise"), False)
