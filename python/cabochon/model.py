@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,15 +13,23 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from . import information
+from .chat.call_grammar import compile_calls
+from .chat.calls import MARK
 from .chat.chat import Chat, start
-from .chat.constraints import Compiler
+from .chat.constraints import Compiler, Matcher, is_installed
 from .chat.masking import Masking
 from .chat.parser import AnswerParser
 from .chat.template import Template
 from .chat.tools import check_calls, read_tools
 from .config import ModelConfig
 from .display import Bar
-from .errors import CabochonError, InvalidArgument, Unsupported
+from .errors import (
+    CabochonError,
+    CabochonWarning,
+    ConstraintError,
+    InvalidArgument,
+    Unsupported,
+)
 from .generation import Generation, Setting
 from .options import (
     IMAGE_TOKENS,
@@ -253,6 +262,9 @@ class Model:
         )
         no_call, one_call = self._call_limits(options)
         masking = self._masking(options)
+        if options.strict_tools is None:
+            is_strict = masking is not None and masking.calls is not None
+            options = replace(options, strict_tools=is_strict)
         setting = Setting(
             options=options,
             tokenizer=self._parts.tokenizer,
@@ -301,20 +313,16 @@ class Model:
 
     def _masking(self, options: GenerateOptions) -> Masking | None:
         """What decides which tokens may be drawn; None: nothing does."""
-        if options.structure is None and options.thinking_budget is None:
+        calls = self._calls(options)
+        if calls is None and options.structure is None and options.thinking_budget is None:
             return None
         tokenizer = self._prompts.need_tokenizer()
-        matcher = None
-        if options.structure is not None:
-            if not self._parts.stop_ids:
-                raise Unsupported(
-                    f"generate: {options.structure.kind}, but this model has no stop ids, expected "
-                    "one to end the structure with"
-                )
-            with self._lock:
-                if self._compiler is None:
-                    self._compiler = Compiler(tokenizer, self.vocab_size)
-            matcher = self._compiler.compile(options.structure)
+        form = options.structure.kind if options.structure else "tool_choice"
+        if (options.structure or options.must_call) and not self._parts.stop_ids:
+            raise Unsupported(
+                f"generate: {form}, but this model has no stop ids, expected one to end it with"
+            )
+        matcher = self._need_compiler().compile(options.structure) if options.structure else None
         return Masking(
             tokenizer=tokenizer,
             vocab_size=self.vocab_size,
@@ -323,8 +331,40 @@ class Model:
             budget=options.thinking_budget,
             structure=options.structure,
             matcher=matcher,
-            has_tools=bool(options.tools) and options.tool_choice != "none",
+            has_tools=bool(options.callable_tools),
+            calls=calls,
+            must_call=options.must_call,
+            is_single_call=not options.parallel_tool_calls,
         )
+
+    def _calls(self, options: GenerateOptions) -> Matcher | None:
+        """What binds one call to the schemas of its tools; None: nothing does."""
+        is_asked = options.strict_tools is True or options.must_call
+        is_wanted = is_asked or (options.strict_tools is None and is_installed())
+        if not is_wanted or not options.callable_tools:
+            return None
+        ids = self._parts.tokenizer.control_ids if self._parts.tokenizer else {}
+        if missing := [name for name in (CALL, CALL_END, MARK) if name not in ids]:
+            if not is_asked:
+                return None
+            raise Unsupported(
+                f"generate: {'tool_choice' if options.must_call else 'strict_tools'}, but this "
+                f"vocabulary has no {missing[0]}, expected one of a model that calls tools"
+            )
+        try:
+            return compile_calls(self._need_compiler(), options.callable_tools, ids[MARK])
+        except ConstraintError as error:
+            if is_asked:
+                raise
+            warnings.warn(f"calls are not bound: {error}", CabochonWarning, stacklevel=4)
+            return None
+
+    def _need_compiler(self) -> Compiler:
+        tokenizer = self._prompts.need_tokenizer()
+        with self._lock:
+            if self._compiler is None:
+                self._compiler = Compiler(tokenizer, self.vocab_size)
+            return self._compiler
 
     def _events(
         self, generations: list[Generation], on_error: str, is_list: bool

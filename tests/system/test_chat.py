@@ -78,6 +78,7 @@ def says(model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         take = Generation.take
 
         def scripted(self: Any, answer: Any) -> bool:
+            self._masker = self.sequence.mask = None  # what is put there was not drawn
             if not self._ids:
                 self.script = left.pop(0)
             answer.token = self.script[len(self._ids)]

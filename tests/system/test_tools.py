@@ -37,6 +37,7 @@ def says(model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         take = Generation.take
 
         def scripted(self: Any, answer: Any) -> bool:
+            self._masker = self.sequence.mask = None  # what is put there was not drawn
             answer.token = ids[len(self._ids)]
             self.sequence.tokens[self.sequence.count - 1] = answer.token
             return take(self, answer)
@@ -106,14 +107,12 @@ def test_a_tool_that_is_none_is_refused_everywhere_before_anything_runs(
         ({"tool_choice": "required", "tools": []}, InvalidArgument, "tools to choose from"),
         ({"parallel_tool_calls": "no"}, InvalidArgument, "parallel_tool_calls is 'no'"),
         ({"strict_tools": "no"}, InvalidArgument, "strict_tools is 'no'"),
-        ({"strict_tools": True}, Unsupported, "strict_tools is to come"),
-        ({"tool_choice": "required"}, Unsupported, "tool_choice is to come"),
-        ({"tool_choice": "weather"}, Unsupported, "tool_choice is to come"),
-        ({"tool_choice": {"type": "function", "function": {"name": "weather"}}}, Unsupported,
-         "tool_choice is to come"),
+        ({"strict_tools": True, "tools": []}, InvalidArgument, "True.*since no tools are given"),
+        ({"strict_tools": False, "tool_choice": "required"}, InvalidArgument,
+         "strict_tools is False, expected None or True beside tool_choice='required'"),
     ],
 )  # fmt: skip
-def test_choices_that_are_none_are_refused_and_those_to_come_say_so(
+def test_choices_that_are_none_are_refused(
     model: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -219,7 +218,8 @@ def test_no_call_is_written_where_none_is_allowed(eager: Any, temperature: float
     model = eager
     opening = int(model.encode("<|tool_call>", special=True)[0])
     options = {"tools": [weather], "temperature": temperature, "seed": 3, "max_tokens": 20,
-               "ignore_stops": True, "logit_bias": {opening: 1000.0}}  # fmt: skip
+               "strict_tools": False, "ignore_stops": True,
+               "logit_bias": {opening: 1000.0}}  # fmt: skip
 
     free = model.generate(QUESTION, **options)
     bound = model.generate(QUESTION, tool_choice="none", **options)
@@ -228,6 +228,44 @@ def test_no_call_is_written_where_none_is_allowed(eager: Any, temperature: float
     assert opening not in bound.token_ids.tolist()
     # Still declared: the prompt, and with it the cache of a conversation, stays what it was.
     assert bound.prompt_token_ids.tolist() == free.prompt_token_ids.tolist()
+
+
+# --- bound ---------------------------------------------------------------------------------------
+
+# A random model seldom ends a string: what ends something is pushed.
+CLOSING = {f"{Q}": 6.0, "}": 6.0, "<tool_call|>": 12.0, "<|tool_response>": 12.0}
+
+
+@pytest.fixture
+def pushed(eager: Any) -> dict[str, Any]:
+    bias = {int(eager.encode(text, special=True)[0]): value for text, value in CLOSING.items()}
+    return {"logit_bias": bias, "max_tokens": 200}
+
+
+def rain(days: int, places: list[str] | None = None) -> str:
+    """Rain to come."""
+    return "none"
+
+
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("choice", ["required", "weather", "rain"])
+def test_an_answer_that_has_to_call_is_valid_calls_and_nothing_else(
+    eager: Any, pushed: dict[str, Any], choice: str, temperature: float
+) -> None:
+    names = set()
+    for seed in range(8):
+        result = eager.generate(
+            QUESTION, tools=[weather, rain], tool_choice=choice, temperature=temperature,
+            seed=seed, **pushed,
+        )  # fmt: skip
+
+        assert result.text == ""
+        assert [call.error for call in result.tool_calls] == [None] * len(result.tool_calls)
+        assert result.finish_reason == "tool_calls"
+        names |= {call.name for call in result.tool_calls}
+        assert result.settings["strict_tools"] is True
+    assert names <= ({choice} if choice != "required" else {"weather", "rain"})
+    assert names
 
 
 def test_the_example_of_the_interface_runs(model: Any, says: Any) -> None:
