@@ -369,9 +369,9 @@ class _Writer:
         if not rest:
             tail = ""
         elif items:
-            tail = f'("," {rest}){_times(low - count, high, count)}'
+            tail = _more(rest, low - count, None if high is None else high - count)
         else:
-            tail = f'{rest} ("," {rest}){_times(low - 1, high, 1)}'
+            tail = f"{rest} {_more(rest, low - 1, None if high is None else high - 1)}"
             tail = tail if low else f"({tail})?"
         for index in reversed(range(count)):
             comma = '"," ' if index else ""
@@ -500,9 +500,9 @@ def _choices(said: _Json) -> list[Any] | None:
     return said["enum"] if "enum" in said else [said["const"]] if "const" in said else None
 
 
-def _times(low: int, high: int | None, done: int) -> str:
-    """How often more items follow those that are done."""
-    return f"{{{max(0, low)},{'' if high is None else high - done}}}"
+def _more(item: str, low: int, high: int | None) -> str:
+    """Items that follow others."""
+    return "" if high == 0 else f'("," {item}){{{max(0, low)},{"" if high is None else high}}}'
 
 
 def _quoted(text: str) -> str:
