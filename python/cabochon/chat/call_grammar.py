@@ -11,7 +11,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
@@ -24,7 +25,7 @@ from .tools import Tool
 
 MAX_LEVELS = 8  # of lists and objects inside a value that may be anything
 MAX_INTEGER = 10**18 - 1
-MAX_NUMBER = 10**15 - 1  # of a number with limits
+MAX_NUMBER = 10**15 - 1  # of a limit
 
 _Json = dict[str, Any]
 _DEFINITIONS: tuple[str, ...] = ("$defs", "definitions")
@@ -40,7 +41,8 @@ _KNOWN = {*_OF_ANY, *itertools.chain(*_OF_KIND.values())}
 _LEAST = ("maximum", "exclusiveMaximum", "maxItems", "maxLength")
 _MOST = ("minimum", "exclusiveMinimum", "minItems", "minLength")
 
-# Lengths and exponents are such that what is written is a finite float and no endless number.
+# Lengths and exponents are such that a number ends and is a finite float. Decimals of 15 digits are
+# in the order of the floats that they are read as.
 _TERMINALS = r"""
 TEXT: /(?s:.)+/
 INTEGER: /0|-?[1-9][0-9]{0,17}/
@@ -74,7 +76,7 @@ _OTHER_FORMATS = {
 }
 
 
-def call_grammar(tools: Sequence[Tool], mark_id: int) -> tuple[str, list[str]]:
+def call_grammar(tools: Sequence[Tool], mark_id: int) -> tuple[str, list[tuple[str, str]]]:
     """What stands between the markers of one call, of any of the tools.
 
     Args:
@@ -82,7 +84,7 @@ def call_grammar(tools: Sequence[Tool], mark_id: int) -> tuple[str, list[str]]:
         mark_id: the token that begins and ends a string.
 
     Returns:
-        The grammar, and grammars of strings in it that may turn out to have no text at all.
+        The grammar; places of strings and numbers that nothing may fit, and rules for these alone.
 
     Raises:
         ConstraintError: a schema says what a call cannot be bound by; the text names the place.
@@ -99,8 +101,8 @@ def compile_calls(compiler: Compiler, tools: Sequence[Tool], mark_id: int) -> Ma
         ConstraintError: as `call_grammar`, or what it gives does not compile in time.
     """
     grammar, doubtful = call_grammar(tools, mark_id)
-    for part in doubtful:
-        compiler.compile_lark(part, "tools")
+    for place, part in doubtful:
+        compiler.compile_lark(f"{part}{_TERMINALS}", place)
     return compiler.compile_lark(grammar, "tools")
 
 
@@ -117,7 +119,7 @@ class _Writer:
         self._anything = ""
         self._tool, self._root = "", dict[str, Any]()
         self._references: dict[str, str] = {}  # to rules, of this tool
-        self.doubtful: list[str] = []
+        self.doubtful: list[tuple[str, str]] = []
 
     def grammar(self, start: str) -> str:
         return "\n".join([f"start: {start}", *self._lines, _TERMINALS])
@@ -275,7 +277,7 @@ class _Writer:
         if high == 0:
             return f"{self._mark} {self._mark}"
         if not may_be_empty and len(expressions) > 1:
-            self.doubtful.append(f"start: TEXT\nTEXT: {body}\n")
+            self.doubtful.append((f"tool {self._tool}: {place}", f"start: T\nT: {body}\n"))
         return f"{self._mark} {self._rule(body, 'T')}{'?' * may_be_empty} {self._mark}"
 
     def _number(self, kind: str, said: _Json, place: str) -> str:
@@ -286,17 +288,13 @@ class _Writer:
         for key, value in limits.items():
             if isinstance(value, bool) or abs(value) > most:
                 self._refuse(f"{place}.{key}", repr(value), f"a number from {-most} to {most}")
-        low, high = limits.pop("minimum", -most), limits.pop("maximum", most)
-        if kind == "number":
-            # Digits beyond those of a float would round to the limit itself.
-            if (above := limits.pop("exclusiveMinimum", None)) is not None:
-                low = max(low, above + max(1, abs(above)) * 1e-9)
-            if (below := limits.pop("exclusiveMaximum", None)) is not None:
-                high = min(high, below - max(1, abs(below)) * 1e-9)
-        if low > high:
-            raise _Impossible(place)
-        schema = {"type": kind, "minimum": low, "maximum": high, **limits}
-        return f"%json {json.dumps(schema)}"
+        if "multipleOf" in limits:
+            schema = {"type": kind, "minimum": -most, "maximum": most, **limits}
+            return f"%json {json.dumps(schema)}"
+        parts = ["INTEGER"] if kind == "integer" else ["DECIMAL", "/-?[0-9.]{1,16}/"]
+        body = " & ".join(parts + [_limited(key, value) for key, value in limits.items()])
+        self.doubtful.append((f"tool {self._tool}: {place}", f"start: N\nN: {body}\n"))
+        return self._rule(body, "N")
 
     # --- objects and lists -----------------------------------------------------------------------
 
@@ -498,6 +496,37 @@ def _types(said: _Json) -> set[str]:
 
 def _choices(said: _Json) -> list[Any] | None:
     return said["enum"] if "enum" in said else [said["const"]] if "const" in said else None
+
+
+def _limited(key: str, value: float) -> str:
+    """Decimals that keep one limit, as a terminal."""
+    digits, _, fraction = format(Decimal(repr(abs(value))), "f").partition(".")
+    fraction = fraction.rstrip("0")
+    equal = rf"{digits}\.{fraction}0*" if fraction else rf"{digits}(\.0*)?"
+    beyond = [*_larger(digits, fraction)]
+    is_upper, is_exclusive = key.endswith("aximum"), key.startswith("exclusive")
+    if value and (value < 0) == is_upper:  # the sign is given, and the digits are at least these
+        beyond += [] if is_exclusive else [equal]
+        return f"/{'-' if is_upper else ''}({'|'.join(beyond)})/"
+    sign = "" if is_upper else "-"
+    outside = [f"{sign}({'|'.join(beyond)})"]
+    if is_exclusive:
+        outside.append(f"{sign if value else '-?'}{equal}")
+    return f"~/{'|'.join(outside)}/"
+
+
+def _larger(digits: str, fraction: str) -> Iterator[str]:
+    """Decimals without a sign that are larger than one."""
+    more = r"(\.[0-9]+)?"
+    yield f"[1-9][0-9]{{{len(digits)},}}{more}"
+    for index, digit in enumerate(digits):
+        if digit < "9":
+            left = len(digits) - index - 1
+            yield f"{digits[:index]}[{int(digit) + 1}-9][0-9]{{{left}}}{more}"
+    for index, digit in enumerate(fraction):
+        if digit < "9":
+            yield rf"{digits}\.{fraction[:index]}[{int(digit) + 1}-9][0-9]*"
+    yield rf"{digits}\.{fraction}[0-9]*[1-9][0-9]*"
 
 
 def _more(item: str, low: int, high: int | None) -> str:
