@@ -356,7 +356,9 @@ class Model:
         except ConstraintError as error:
             if is_asked:
                 raise
-            warnings.warn(f"calls are not bound: {error}", CabochonWarning, stacklevel=4)
+            warnings.warn(
+                f"calls are checked, and not bound: {error}", CabochonWarning, stacklevel=4
+            )
             return None
 
     def _need_compiler(self) -> Compiler:
