@@ -302,7 +302,7 @@ def test_where_the_model_decides_its_calls_are_valid_too(
     eager: Any, pushed: dict[str, Any], thinking: dict[str, Any]
 ) -> None:
     opening = int(eager.encode("<|tool_call>", special=True)[0])
-    pushed["logit_bias"] |= {opening: 13.0}
+    pushed["logit_bias"] |= {opening: 16.0}
     counts = {True: 0, False: 0}
     for seed in range(6):
         for strict in (True, None):

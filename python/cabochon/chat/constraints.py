@@ -272,7 +272,7 @@ class Compiler:
             # The first mask does some of the work that was put off.
             try:
                 words, may_end = matcher.copy().allowed()
-                has_text = may_end or words.any()
+                has_text = may_end or bool(words.any())
             except ConstraintError as error:
                 if _NO_TEXT not in str(error):
                     raise
