@@ -180,11 +180,14 @@ class Model:
             tools: what the model may call: functions (types and docstring declare them), OpenAI's
                 dicts, pydantic classes, mixed. None is run: `Result.tool_calls` has the calls, each
                 checked against its schema (`ToolCall.error`).
-            tool_choice: "auto", or "none": tools are declared, and no call is written. "required",
-                a name, or OpenAI's dict form: to come.
+            tool_choice: "auto": the model decides; "none": tools are declared, and no call is
+                written; "required", a tool's name, or OpenAI's dict form: after its thought the
+                answer is one call at least, of any tool or of that one, and nothing else.
             parallel_tool_calls: False ends the answer after one call.
-            strict_tools: False checks calls after they are written; None does what is there, so
-                far the same. True, which binds them while they are written: to come.
+            strict_tools: True binds calls to their schemas while they are written, which needs
+                `cabochon[constrain]`, as does a call that is required; False checks them when they
+                are written; None binds them where the extra is installed and the schemas can be
+                kept. `Result.settings` says which.
             thinking: let the model think first; text and messages are rendered for that, other
                 prompts are taken as they are.
             thinking_budget: tokens of thought at most; then the answer begins.
@@ -208,7 +211,8 @@ class Model:
             InvalidArgument: an option or a prompt is out of range or unknown.
             ContextOverflow: a prompt leaves no room for a token.
             TemplateError: messages that cannot be rendered.
-            ConstraintError: a structure that does not compile within 2 s.
+            ConstraintError: a structure or a tool's schema that cannot be kept, or does not compile
+                within 2 s.
             MissingExtra: an option needs a package that is not installed.
             Unsupported: an option that is to come, or `thinking` of a model that cannot.
             NumericalError: NaN or infinity in the logits.
@@ -414,11 +418,13 @@ class Model:
             messages: what was said before.
             run_tools: call functions that the model calls, and let it go on with what they return.
             max_tool_rounds: 0 to 1,000, how often in one turn; then the calls are left open.
-            options: other keywords of `generate`, for every turn.
+            options: other keywords of `generate`, for every turn. A call that `tool_choice`
+                requires is required of the answer to the user; after results of tools it is "auto".
 
         Raises:
             InvalidArgument: an option or a message is not what it should be.
             TemplateError: a base model, or messages that cannot be rendered.
+            Unsupported: a coroutine function among the tools, where they are run.
         """
         self._enter()
         return Chat(

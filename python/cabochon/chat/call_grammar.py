@@ -135,7 +135,7 @@ class _Writer:
     def _refuse(self, place: str, found: str, expected: str) -> NoReturn:
         raise ConstraintError(
             f"tool {self._tool}: {place}: found {found}, expected {expected}: calls cannot be "
-            "bound to this schema; strict_tools=False checks them when they are written",
+            "bound to this schema; with tool_choice='auto' and strict_tools=False they are checked",
             argument="tools",
         )
 
