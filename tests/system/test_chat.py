@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -78,6 +79,7 @@ def says(model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         take = Generation.take
 
         def scripted(self: Any, answer: Any) -> bool:
+            self._masker = self.sequence.mask = None  # what is put there was not drawn
             if not self._ids:
                 self.script = left.pop(0)
             answer.token = self.script[len(self._ids)]
@@ -693,7 +695,7 @@ def test_a_file_that_is_cut_or_is_none_is_a_checkpoint_error(
             cabochon.Chat.load(wrong, model)
 
 
-def test_a_process_killed_while_it_saves_leaves_the_old_file(
+def test_a_process_killed_while_it_saves_leaves_the_old_file_and_the_next_save_removes_its_own(
     model: Any, demo_folder: Path, tmp_path: Path
 ) -> None:
     chat = model.chat(**FREE)
@@ -703,11 +705,10 @@ def test_a_process_killed_while_it_saves_leaves_the_old_file(
     old = path.read_bytes()
     code = f"""
 import os, signal, cabochon
-from cabochon.chat import saved
 with cabochon.load({str(demo_folder)!r}) as model:
     chat = cabochon.Chat.load({str(path)!r}, model)
     chat.send("And?")
-    saved._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)  # written, not renamed
+    os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)  # written, not renamed
     chat.save({str(path)!r})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
@@ -716,6 +717,32 @@ with cabochon.load({str(demo_folder)!r}) as model:
     assert path.read_bytes() == old
     assert len(list(tmp_path.iterdir())) == 2  # and what was being written
     assert cabochon.Chat.load(path, model).messages == chat.messages
+    chat.save(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("bytes_written", [0, 9, 5000, 100_000])
+def test_a_disk_that_is_full_while_it_saves_leaves_the_old_file(
+    model: Any, tmp_path: Path, bytes_written: int
+) -> None:
+    chat = model.chat(**FREE)
+    chat.send(LONG)
+    path = tmp_path / "talk"
+    chat.save(path)
+    old = path.read_bytes()
+    assert len(old) > 100_000
+    chat.send("And?")
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)  # beyond it a write fails, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_written, limits[1]))
+    try:
+        with pytest.raises(DeviceError, match=r"talk: the conversation cannot be written: .*large"):
+            chat.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_ctrl_c_undoes_the_turn_and_the_next_one_is_right(model: Any) -> None:
