@@ -9,7 +9,7 @@ compares neighbours in time; each run stands between two bandwidth probes, and a
 unsteady run is left out of the median. The preamble of every run is another: none is found in the
 cache that an earlier run left.
 
-    pairs    every prompt with every choice read whole, as by a harness that shares nothing
+    pairs    a call for each choice: every prompt is computed once for each of its choices
     items    what follows one prompt shares it; no item finds what another computed
     shared   the preamble is computed once too
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import count
 
 import cabochon
@@ -67,10 +68,15 @@ def main() -> None:
             )
 
     def pairs() -> tuple[float, float]:
-        asked = [[*prompt, *after] for prompt, afters in task() for after in afters]
-        return timed(model, lambda: model.logprobs(asked, progress=False), is_reusing=False)
+        prompts, afters = zip(*task(), strict=True)
+        calls = [[[choice] for choice in choices] for choices in zip(*afters, strict=True)]
+        return timed(
+            model,
+            lambda: [model.score(list(prompts), asked, progress=False) for asked in calls],
+            is_reusing=False,
+        )
 
-    def scored(is_reusing: bool) -> tuple[float, float]:
+    def items(is_reusing: bool) -> tuple[float, float]:
         prompts, afters = zip(*task(), strict=True)
         return timed(
             model,
@@ -79,7 +85,7 @@ def main() -> None:
         )
 
     names = ("pairs", "items", "shared")
-    works = (pairs, lambda: scored(False), lambda: scored(True))
+    works = (pairs, partial(items, False), partial(items, True))
     with model:
         for work in works:
             work()
@@ -111,7 +117,7 @@ def main() -> None:
         )  # fmt: skip
         line = (
             f"{what} | {values['median']:.2f} requests/s (best {values['best']:.2f}) | {ratios} of "
-            f"whole pairs | probe {limits(counted(runs))} | {report.how(record)}"
+            f"the rate of pairs | probe {limits(counted(runs))} | {report.how(record)}"
         )
         report.publish(line, record, save=arguments.save)
 
