@@ -348,8 +348,9 @@ class Group:
             )
         edges = sum(branch.rows.size for branch in branches) + rows.size
         begin = int(trie.firsts[first.nodes.start])
+        ids = np.concatenate([self.before, first.after[: first.end]]) if first.end else self.before
         return Sequence(
-            np.concatenate([self.before, first.after[: first.end]]),
+            ids,
             consumer=_Taker(self, begin, begin + edges),
             want=Want.TARGET,
             limit=size + max(run.end for run in runs),

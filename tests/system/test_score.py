@@ -486,14 +486,14 @@ def peak_mib():
 
 draw = np.random.default_rng(1)
 with cabochon.load(sys.argv[1], context=512) as model:
-    def ask(items):
-        prompts = [draw.integers(3, model.vocab_size, 24) for _ in range(items)]
-        sizes = [(1, 1, 1, 2)] * items
-        afters = [[draw.integers(3, model.vocab_size, n) for n in some] for some in sizes]
-        return model.score(prompts, afters)
-    ask(1)
+    def ids(count):
+        return draw.integers(3, model.vocab_size, count).astype(np.int32)
+    preamble = ids(400)
+    prompts = [np.concatenate([preamble, ids(24)]) for _ in range(2500)]
+    afters = [[ids(count) for count in (1, 1, 1, 2)] for _ in prompts]
+    model.score(prompts[0], afters[0][:1])
     before = peak_mib()
-    found = ask(2500)
+    found = model.score(prompts, afters)
     print(sum(len(scores.scores) for scores in found), peak_mib() - before)
 """
 

@@ -159,7 +159,9 @@ class Sequence:
         self._rows = self._targets = None
         self._branches.clear()
         self.is_running = False
-        self.tokens = self.tokens[: self.count].copy()
+        # A given text is its owner's: of many long ones no copy is kept until all are read.
+        kept = self.count if self.want is Want.SAMPLE else 0
+        self.tokens = self.tokens[:kept].copy()
 
     @property
     def is_over(self) -> bool:
