@@ -122,8 +122,11 @@ class Cabochon:
     def __init__(self, folder: str, sequences: int = 1, **options: Any) -> None:
         import cabochon
         import report
+        from runs import compute_all
 
-        self._model = cabochon.load(folder, max_sequences=sequences, progress=False, **options)
+        self._model = compute_all(
+            cabochon.load(folder, max_sequences=sequences, progress=False, **options)
+        )
         self.facts = report.facts(self._model, Path(folder))
 
     def generate(self, prompts: list[list[int]], tokens: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import cabochon
 import report
 from cabochon import packed_cache
 from process_memory import Resident
-from runs import generate
+from runs import compute_all, generate
 
 
 def drop(folder: Path) -> None:
@@ -55,7 +55,7 @@ def main() -> None:
 
     def load(case: str) -> cabochon.Model:
         place, _, kind = case.partition(":")
-        return cabochon.load(
+        model = cabochon.load(
             arguments.folder,
             weights={"default": arguments.weights, "per_layer_table": kind},
             per_layer_embeddings=place,
@@ -64,6 +64,7 @@ def main() -> None:
             max_sequences=1,
             progress=False,
         )
+        return compute_all(model)
 
     generator = np.random.default_rng(0)
     models: dict[str, cabochon.Model] = {}

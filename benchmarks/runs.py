@@ -122,9 +122,16 @@ def parser_of(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def compute_all(model: cabochon.Model) -> cabochon.Model:
+    """Nothing of a prompt that was computed before is used again: a run is like the one before."""
+    model._scheduler.cache.is_reusing = False
+    return model
+
+
 def load(arguments: argparse.Namespace, *, context: int, sequences: int) -> cabochon.Model:
+    """A model that computes all of every prompt."""
     try:
-        return cabochon.load(
+        model = cabochon.load(
             arguments.folder,
             weights=arguments.weights,
             kv=arguments.kv,
@@ -136,6 +143,7 @@ def load(arguments: argparse.Namespace, *, context: int, sequences: int) -> cabo
         )
     except CabochonError as error:
         sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+    return compute_all(model)
 
 
 def run_facts(runs: Sequence[Run]) -> dict[str, Any]:

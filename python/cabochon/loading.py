@@ -68,7 +68,7 @@ def load(
         context: tokens of one sequence, prompt and output. The default is lowered to the
             checkpoint's maximum, a larger value given is an error.
         max_sequences: computed together at most, 1 to 4,096. Where fewer full-length ones fit,
-            fewer run and the others wait: same results, slower.
+            long ones wait or are computed again: same results, slower.
         threads: None: CABOCHON_THREADS, else the physical cores that this process may use.
         per_layer_embeddings: where the table of E2B and E4B stands. "disk": one row a token is
             read from the checkpoint's file, or where weights= rounds the table, from a file that
@@ -159,7 +159,7 @@ def _build(
             cache.store(engine, memory.packed_bytes)
     scheduler = Scheduler(
         max_rows=planned.max_rows,
-        max_sequences=planned.sequences,
+        max_sequences=options.max_sequences,
         global_pages=global_pages,
         sliding_pages=sliding_pages,
         ring_pages=memory.sliding_pages_per_sequence,

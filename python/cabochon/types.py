@@ -305,7 +305,7 @@ class Plan(Record):
     device_bytes: int  # on the device that computes: anonymous, mapped and KV together
     host_bytes: int  # anonymous
     mapped_bytes: int  # file-backed, can be dropped by the system
-    kv_bytes: int
+    kv_bytes: int  # what sequences leave of it keeps beginnings of prompts, for others to go on
     kv_bytes_per_token: int
     scratch_bytes: int
     available_bytes: int

@@ -204,6 +204,11 @@ class Cache:
             self._global.free(past.global_pages, is_past=True)
             self._sliding.free(past.ring, is_past=True)
 
+    def clear(self) -> None:
+        """Drops all pasts: whoever comes computes everything, as after a load."""
+        for past in list(self.pasts):
+            self.drop(past)
+
     def _add(self, past: Past) -> None:
         self._global.hold(past.global_pages, is_past=True)
         self._sliding.hold(past.ring, is_past=True)

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from .pages import Ints, Shape
 
 _LOOKED_AT = 64  # pasts that are compared with one prompt at each page: the last ones
+_KNOWN_PAGES = 16_384  # of prompts that came, a million tokens; their hashes take some 2 MB
 
 
 class Past:
@@ -64,6 +65,7 @@ class Pasts:
         # By the hash of so many whole pages of ids: those from which a sequence can begin in the
         # next page. Ids are compared too, so a hash that two have in common does no harm.
         self._by_pages: dict[int, dict[Past, None]] = {}
+        self._known: dict[int, None] = {}  # hashes of pages that prompts began with, last used last
 
     def __iter__(self) -> Iterator[Past]:
         return iter(self._pasts)
@@ -96,6 +98,17 @@ class Pasts:
             del found[past]
             if not found:
                 del self._by_pages[number]
+
+    def known(self, prompt: Ints, variant: Hashable) -> int:
+        """How many ids, in whole pages, an earlier prompt began with too; this one is known now."""
+        numbers = self._numbers(prompt, variant)[1:]
+        pages = sum(number in self._known for number in numbers)  # chained: known ones come first
+        for number in numbers:
+            self._known.pop(number, None)
+            self._known[number] = None
+        while len(self._known) > _KNOWN_PAGES:
+            del self._known[next(iter(self._known))]
+        return pages * self._shape.page_positions
 
     def touch(self, past: Past) -> None:
         """It is the one that was used last."""

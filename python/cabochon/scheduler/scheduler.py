@@ -188,6 +188,7 @@ class Scheduler:
                         return
                     self._followers.append(follower)
                 elif self.cache.start(sequence, past, position, margin=self._margin()):
+                    self._mark_known(sequence)
                     insort(self._running, sequence, key=lambda s: s.arrival)
                 else:
                     return
@@ -224,6 +225,13 @@ class Scheduler:
         if most not in leader.marks:
             insort(leader.marks, most)
         return Follower(sequence, leader, most)
+
+    def _mark_known(self, sequence: Sequence) -> None:
+        """Where it departs from an earlier prompt others may, too, and nothing is there yet."""
+        prompt = sequence.tokens[: sequence.prompt_count]
+        shared = self.cache.pasts.known(prompt, sequence.variant)
+        if shared > sequence.position and shared not in sequence.marks:
+            insort(sequence.marks, shared)
 
     def _go_on(self) -> None:
         """Those who need not wait for another any more have their turn."""
