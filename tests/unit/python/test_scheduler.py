@@ -12,21 +12,10 @@ from hypothesis import strategies as st
 from cabochon.scheduler.pages import PagePool
 from cabochon.scheduler.past import Past
 from cabochon.scheduler.scheduler import LOGITS_ROWS, Scheduler
-from cabochon.scheduler.sequence import Answer, Sequence, Want
-from fake_engine import PAGE, FakeEngine, answer
+from cabochon.scheduler.sequence import Sequence, Want
+from fake_engine import PAGE, FakeEngine, Noted, answer
 
 WINDOW = 40
-
-
-class Counting:
-    """Wants a number of answers."""
-
-    def __init__(self, wanted: int) -> None:
-        self.wanted, self.positions = wanted, list[int]()
-
-    def take(self, answer: Answer) -> bool:
-        self.positions.append(answer.position)
-        return len(self.positions) == self.wanted
 
 
 ids_of_their_own = count(1000)
@@ -40,7 +29,7 @@ def unlike(prompt: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:
 def sampling(prompt: int, output: int) -> Sequence:
     return Sequence(
         unlike(prompt),
-        consumer=Counting(output),
+        consumer=Noted(output),
         want=Want.SAMPLE,
         limit=prompt + output,
     )
@@ -49,7 +38,7 @@ def sampling(prompt: int, output: int) -> Sequence:
 def reading(prompt: int, rows: list[int], want: Want = Want.LOGITS) -> Sequence:
     return Sequence(
         unlike(prompt),
-        consumer=Counting(len(rows)),
+        consumer=Noted(len(rows)),
         want=want,
         limit=prompt,
         rows=np.array(rows, np.int32),
@@ -123,7 +112,7 @@ def test_whatever_comes_and_goes_no_page_is_held_twice_and_all_are_free_at_the_e
     assert given_pages.available == (pages, sequences * 3)
     assert given_pages.unfinished == []
     for consumer, (prompt, output, is_cancelled, _) in zip(consumers, requests, strict=True):
-        assert isinstance(consumer, Counting)
+        assert isinstance(consumer, Noted)
         expected = list(range(prompt - 1, prompt + output - 1))
         if is_cancelled:
             expected = expected[: len(consumer.positions)]
@@ -244,7 +233,7 @@ class Talk:
         prompt = [*self.ids[: max(0, len(self.ids) - back)], *new]
         self.sequence = Sequence(
             np.array(prompt, np.int32),
-            consumer=Counting(output),
+            consumer=Noted(output),
             want=Want.SAMPLE,
             limit=len(prompt) + output,
             keeps=True,
