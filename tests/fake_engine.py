@@ -6,6 +6,7 @@ does not find what it can see, or where a page is written to that somebody else 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Hashable
 from itertools import accumulate
 from weakref import WeakKeyDictionary
@@ -141,7 +142,7 @@ _NUMBERS: WeakKeyDictionary[Sequence, tuple[Ints, Longs]] = WeakKeyDictionary()
 
 
 def first_number(variant: Hashable) -> int:
-    return 1 + len(str(variant)) * 7919
+    return 1 + zlib.crc32(repr(variant).encode())
 
 
 def next_number(number: int, token: int) -> int:

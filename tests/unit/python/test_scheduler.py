@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from itertools import count
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cabochon.errors import InvalidArgument
 from cabochon.scheduler.pages import PagePool
 from cabochon.scheduler.past import Past
-from cabochon.scheduler.scheduler import LOGITS_ROWS, Scheduler
+from cabochon.scheduler.scheduler import LOGITS_ROWS, OLDEST_TOKENS, Scheduler
 from cabochon.scheduler.sequence import Sequence, Want
-from fake_engine import PAGE, FakeEngine, Noted, answer
+from fake_engine import PAGE, FakeEngine, Noted, answer, written_after
 
 WINDOW = 40
 
@@ -46,12 +47,13 @@ def reading(prompt: int, rows: list[int], want: Want = Want.LOGITS) -> Sequence:
 
 
 def scheduler(*, sequences: int = 4, pages: int = 64, rows: int = 256) -> Scheduler:
+    ring = -(-(WINDOW + rows) // PAGE) + 1
     return Scheduler(
         max_rows=rows,
         max_sequences=sequences,
         global_pages=pages,
-        sliding_pages=sequences * 3,
-        ring_pages=3,
+        sliding_pages=sequences * ring,
+        ring_pages=ring,
         page_positions=PAGE,
         window=WINDOW,
     )
@@ -109,7 +111,7 @@ def test_whatever_comes_and_goes_no_page_is_held_twice_and_all_are_free_at_the_e
         for sequence, (_, _, is_cancelled, when) in zip(every, requests, strict=True):
             sequence.is_cancelled |= is_cancelled and when <= steps
 
-    assert given_pages.available == (pages, sequences * 3)
+    assert given_pages.available == given_pages.cache.counts
     assert given_pages.unfinished == []
     for consumer, (prompt, output, is_cancelled, _) in zip(consumers, requests, strict=True):
         assert isinstance(consumer, Noted)
@@ -402,3 +404,97 @@ def test_pasts_give_way_to_who_runs_the_one_used_longest_ago_first() -> None:
     assert second.past is not None
     assert first.past.is_dropped
     assert not second.past.is_dropped
+
+
+def test_a_long_prompt_holds_short_ones_up_for_no_more_than_its_share() -> None:
+    engine = FakeEngine(scheduler(sequences=8, pages=200))
+    long = sampling(5000, 1)
+    engine.scheduler.add([long])
+    engine.step()
+    short = [sampling(60, 1) for _ in range(3)]
+    engine.scheduler.add(short)
+
+    step = engine.step()
+
+    assert {piece.sequence: piece.rows for piece in step} == {long: 76, **dict.fromkeys(short, 60)}
+    assert all(one.is_finished for one in short)
+
+
+def test_short_prompts_that_keep_coming_do_not_hold_the_oldest_up() -> None:
+    engine = FakeEngine(scheduler(sequences=8, pages=200))
+    long = sampling(2000, 1)
+    engine.scheduler.add([long])
+    steps = 0
+    while not long.is_finished:
+        engine.scheduler.add([sampling(200, 1) for _ in range(2)])
+        engine.step()
+        steps += 1
+
+    assert steps <= -(-2000 // OLDEST_TOKENS)
+
+
+def test_when_pages_run_out_the_youngest_is_put_back_and_draws_the_same() -> None:
+    engine = FakeEngine(scheduler(sequences=4, pages=16))
+    engine.scheduler.cache.is_reusing = False
+    many = [sampling(100, 300) for _ in range(4)]
+    prompts = [one.tokens.tolist() for one in many]
+    positions: list[list[int]] = [[] for _ in many]
+    engine.scheduler.add(many)
+
+    while engine.step():
+        for one, seen in zip(many, positions, strict=True):
+            seen.append(one.position)
+
+    engine.check_all_pages_are_free_without_pasts()
+    put_back = [any(b < a for a, b in pairwise(seen)) for seen in positions]
+    assert put_back == [False, False, True, True]  # 7 pages each: two fit beside each other
+    for one, prompt in zip(many, prompts, strict=True):
+        assert one.tokens[100:].tolist() == written_after(prompt, 300)
+
+
+def test_who_is_put_back_once_is_computed_twice_up_to_there_and_no_more() -> None:
+    engine = FakeEngine(scheduler(sequences=2, pages=10))
+    old, young = sampling(100, 300), sampling(100, 300)
+    engine.scheduler.add([old, young])
+
+    engine.run()
+
+    assert engine.computed == 2 * 399 + 5 * PAGE  # each held five of the ten pages
+
+
+def test_rows_that_were_answered_are_not_asked_for_again_after_it_was_put_back() -> None:
+    engine = FakeEngine(scheduler(sequences=2, pages=12, rows=64))
+    engine.scheduler.cache.is_reusing = False
+    old = sampling(64, 500)
+    young = reading(190, list(range(20, 190)), Want.TARGET)
+    consumer = young.consumer
+    engine.scheduler.add([old, young])
+    engine.step()
+    engine.step()
+    assert 0 < len(consumer.positions) < 170
+    engine.scheduler._put_back(young)
+
+    engine.run()
+
+    assert consumer.positions == list(range(20, 190))
+
+
+def test_who_came_first_is_first_again_after_it_was_put_back() -> None:
+    given_two = scheduler(sequences=2)
+    first, second, third = sampling(3, 9), sampling(3, 9), sampling(3, 9)
+    given_two.add([first, second, third])
+    answer(given_two.next_step())
+
+    given_two._put_back(second)
+    step = given_two.next_step()
+
+    assert [piece.sequence for piece in step] == [first, second]
+
+
+def test_what_can_never_fit_is_refused_with_all_that_came_with_it() -> None:
+    given_pages = scheduler(pages=4)
+
+    with pytest.raises(InvalidArgument, match=r"257 tokens takes 5 global and 5 sliding pages"):
+        given_pages.add([sampling(1, 1), sampling(200, 57)])
+
+    assert given_pages.unfinished == []
