@@ -113,7 +113,8 @@ class Cache:
         )
         end = shape.end(position + rows)
         here = position // shape.page_positions if position % shape.page_positions else -1
-        for page in range(max(sequence.own_end, position // shape.page_positions), end):
+        first = max(sequence.own_end, position) // shape.page_positions
+        for page in range(first, end):
             if self._global.count:
                 pages = self._own(self._global, sequence.global_pages, page, page == here, is_alone)
                 if pages is None:
@@ -127,7 +128,7 @@ class Cache:
                 if pages is None:
                     return False
                 sequence.sliding_pages = pages
-            sequence.own_end = page + 1
+            sequence.own_end = (page + 1) * shape.page_positions
         sequence.ring_first = max(sequence.ring_first, end - shape.ring_pages)
         return True
 

@@ -83,6 +83,15 @@ class Sequence:
     departs, and to 0 when its pages go to others.
     """
 
+    # Thousands wait at once.
+    __slots__ = (
+        "__weakref__", "_answered", "_branches", "_rows", "_targets", "arrival", "awaits", "cached",
+        "consumer", "count", "engine_sampling", "error", "global_pages", "is_cancelled",
+        "is_finished", "is_running", "keeps", "left", "limit", "marks", "mask", "own_end",
+        "position", "prompt_count", "ring_first", "sampling", "sliding_pages", "started_s",
+        "submitted_s", "tokens", "top", "variant", "want",
+    )  # fmt: skip
+
     def __init__(
         self,
         prompt: Ints,
@@ -124,7 +133,7 @@ class Sequence:
         self.marks = [self.prompt_count] if want is Want.SAMPLE else list[int]()
         self.global_pages = self.sliding_pages = NO_PAGES
         self.ring_first = 0  # page from which on its own ring is whole
-        self.own_end = 0  # pages from that of `position` up to this one are its own
+        self.own_end = 0  # places from `position` up to this one are in pages of its own
         self.is_running = False
         self.is_finished = False
         self.is_cancelled = False
@@ -204,7 +213,7 @@ class Sequence:
 
     def turn_back(self) -> None:
         """Goes on with its next branch, if it has one and all before is computed."""
-        if self.uncomputed or not self._branches:
+        if not self._branches or self.uncomputed:
             return
         branch = self._branches.popleft()
         self.position, self.count = branch.position, branch.position + branch.tokens.size

@@ -238,3 +238,20 @@ def test_what_others_wait_to_begin_from_does_not_give_way_to_them() -> None:
 
     assert sum(one.cached > 0 for one in many) == 7
     engine.check_all_pages_are_free_without_pasts()
+
+
+def test_one_that_fails_leaves_nothing_to_begin_from() -> None:
+    engine = engine_of()
+    failing = asking(text(300), output=9, keeps=True)
+    engine.scheduler.add([failing])
+    engine.step()
+    engine.step()
+    failing.finish(ValueError("what it computed may be wrong"))
+    engine.step()
+
+    again = asking(text(300))
+    engine.scheduler.add([again])
+    engine.run()
+
+    assert failing.left is None
+    assert again.cached == 0
