@@ -149,9 +149,9 @@ def test_equal_ids_of_another_variant_share_nothing() -> None:
     assert hash(-1) == hash(-2)
     many = [asking(text(300), variant=variant) for variant in ((), -1, -2, -1)]
     consumers = [one.consumer for one in many]
-    engine.scheduler.add(many)
-
-    engine.run()
+    for one in many:
+        engine.scheduler.add([one])
+        engine.run()
 
     assert [one.cached for one in many] == [0, 0, 0, 299]
     for one, consumer in zip(many, consumers, strict=True):
@@ -255,3 +255,20 @@ def test_one_that_fails_leaves_nothing_to_begin_from() -> None:
 
     assert failing.left is None
     assert again.cached == 0
+
+
+def test_what_was_used_longest_ago_gives_way_first() -> None:
+    engine = engine_of(sequences=1, pages=16, spare=20)
+    for seed in (1, 2, 1):
+        engine.scheduler.add([asking(text(200, seed))])
+        engine.run()
+
+    engine.scheduler.add([asking(text(600, 3))])  # 10 pages: there is no room for both
+    engine.run()
+
+    again, other = asking(text(200, 1)), asking(text(200, 2))
+    engine.scheduler.add([again])
+    engine.run()
+    engine.scheduler.add([other])
+    engine.run()
+    assert (again.cached, other.cached) == (199, 0)
