@@ -126,15 +126,15 @@ def _table(sequence: Sequence) -> list[tuple[str, int]]:
 
 
 def numbers(sequence: Sequence) -> Longs:
-    """One for each place, of all ids up to it and of what else decides; kept beside it, up to where
-    it has turned back."""
-    ids, found = _NUMBERS.get(sequence, (sequence.tokens[:0], np.empty(0, np.int64)))
-    now = sequence.tokens[: sequence.count].copy()
-    same = common(ids, now)
+    """One for each place, of all ids up to it and of what else decides. Kept beside the sequence,
+    as far as its ids stay the same."""
+    ids = sequence.tokens[: sequence.count]
+    before, found = _NUMBERS.get(sequence, (ids[:0], np.empty(0, np.int64)))
+    same = common(before, ids)
     number = int(found[same - 1]) if same else first_number(sequence.variant)
-    fresh = list(accumulate(now[same:].tolist(), next_number, initial=number))[1:]
-    found = np.concatenate([found[:same], np.array(fresh, np.int64)])
-    _NUMBERS[sequence] = now, found
+    more = list(accumulate(ids[same:].tolist(), next_number, initial=number))[1:]
+    found = np.concatenate([found[:same], np.array(more, np.int64)])
+    _NUMBERS[sequence] = ids.copy(), found
     return found
 
 
@@ -167,7 +167,7 @@ def written_after(prompt: list[int], count: int, variant: Hashable = ()) -> list
 
 def likelihood(number: int, token: int) -> float:
     """Of a token after ids of that number; as exact in float32."""
-    return -float((number * 31 + token) % 2**20)
+    return -float((int(number) * 31 + token) % 2**20)
 
 
 def answer(step: list[Slice]) -> None:
@@ -181,7 +181,7 @@ def answer(step: list[Slice]) -> None:
             token = target if target >= 0 else int(values[position] % 97)
             if sequence.want is Want.SAMPLE:
                 sequence.append(token)
-            logprob = likelihood(int(values[position]), token)
+            logprob = likelihood(values[position], token)
             given = Answer(position, token, logprob, 0, none, none.astype(np.float32), None)
             if sequence.consumer is not None and sequence.consumer.take(given):
                 sequence.finish()

@@ -40,7 +40,7 @@ from .reading import (
     warn_of_raw_text,
 )
 from .requests import ProgressArgument, Requests
-from .results import Event
+from .results import Event, Result
 from .scoring import BOUNDARIES, PairReader, Scoring
 from .types import Floats, Ints, ModelInfo, Parsed, Plan, Prompt, TokenLogprobs
 
@@ -159,10 +159,12 @@ class Model(Requests):
         generations, is_list = self._generations(prompt, given, is_streamed=False)
         items = [generation.sequence for generation in generations]
         self._run(items, "generate", progress, is_list)
-        results = [
-            self._finished(generation, given["on_error"], index if is_list else None)
-            for index, generation in enumerate(generations)
-        ]
+        items.clear()
+        results = list[Result]()
+        generations.reverse()
+        while generations:  # each is let go of when it has become a result
+            index = len(results) if is_list else None
+            results.append(self._finished(generations.pop(), given["on_error"], index))
         return results if is_list else results[0]
 
     def stream(self, prompt: Any, **options: Any) -> Iterator[Event]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,26 @@ def test_more_prompts_than_sequences_wait_their_turn(load: Load) -> None:
     for one, other in zip(together, many, strict=True):
         np.testing.assert_array_equal(one.token_ids, other.token_ids)
     assert together[-1].timings.queue_s > 0
+
+
+def test_prompts_that_wait_or_are_done_hold_no_room_for_a_whole_context(load: Load) -> None:
+    model = load(max_sequences=4)
+    assert model.context == 4096  # 16 KiB of ids
+    prompts = [[2, 10 + i % 200, 10 + i // 200] for i in range(600)]
+    ends = {"logit_bias": {model.stop_token_ids[0]: 1000.0}, "temperature": 0}
+    model.generate(prompts[:9], **ends)
+
+    tracemalloc.start()
+    try:
+        results = model.generate(prompts, **ends)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert [result.usage.output_tokens for result in results] == [1] * 600
+    assert [result.prompt_token_ids.tolist() for result in results] == prompts
+    # 4 KiB while it waits, then as much for its result; the four that run have 16 KiB more.
+    assert peak / 600 < 8 * 1024
 
 
 def test_a_seed_gives_the_same_tokens_and_is_returned(model: Any) -> None:

@@ -31,6 +31,49 @@ def test_threads_get_what_they_would_get_alone(model: Any) -> None:
         np.testing.assert_array_equal(one, other.token_ids)
 
 
+class Held:
+    """An engine whose first step waits until so many sequences are there."""
+
+    def __init__(self, model: Any, sequences: int) -> None:
+        self._engine, self._scheduler = model._loop._engine, model._scheduler
+        self._sequences = sequences
+        self.rows, self.together = 0, list[int]()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def step(self, **arguments: Any) -> Any:
+        give_up = time.monotonic() + 30
+        while len(self._scheduler.unfinished) < self._sequences and time.monotonic() < give_up:
+            time.sleep(0.001)
+        self._sequences = 0
+        self.rows += arguments["tokens"].size
+        self.together.append(len(arguments["slices"]))
+        return self._engine.step(**arguments)
+
+
+def test_threads_are_one_batch_and_compute_what_they_share_once(load: Any) -> None:
+    model = load(max_sequences=12)
+    shared = [2, *np.random.default_rng(1).integers(3, 260, 700).tolist()]
+    prompts = [[*shared, 20 + i] for i in range(12)]
+    model._scheduler.cache.is_reusing = False
+    alone = [model.generate(prompt, seed=1, logprobs=True, **FREE) for prompt in prompts]
+    model._scheduler.cache.is_reusing = True
+    engine = model._loop._engine = Held(model, 12)
+
+    with ThreadPoolExecutor(12) as pool:
+        together = list(
+            pool.map(lambda one: model.generate(one, seed=1, logprobs=True, **FREE), prompts)
+        )
+
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.token_ids, other.token_ids)
+        assert one.logprobs.tobytes() == other.logprobs.tobytes()
+    assert max(engine.together) >= 11  # one is ahead, which the others waited for
+    assert sum(result.usage.cached_tokens for result in together) == 11 * len(shared)
+    assert engine.rows == len(shared) + 12 * 15
+
+
 def test_half_of_the_streams_are_closed_and_the_others_do_not_notice(model: Any) -> None:
     expected = model.generate("Hi", seed=1, **FREE).text
 

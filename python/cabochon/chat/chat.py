@@ -31,7 +31,7 @@ _NOT_HERE = ("raw", "continue_final")  # a conversation is always rendered, and 
 class Chat:
     """A conversation with a model, made by `Model.chat`.
 
-    Every turn renders the whole conversation; what it shares with the ids that are in the cache is
+    Every turn renders the whole conversation; what it shares with ids that are in the cache is
     not computed again, and each answer is, bit for bit, that of `generate` on the same messages.
     Other requests may need the memory: then a turn computes more of it again, with the same bits.
 

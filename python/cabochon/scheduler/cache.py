@@ -113,7 +113,8 @@ class Cache:
         )
         end = shape.end(position + rows)
         here = position // shape.page_positions if position % shape.page_positions else -1
-        for page in range(max(sequence.own_end, position // shape.page_positions), end):
+        first = max(sequence.own_end, position) // shape.page_positions
+        for page in range(first, end):
             if self._global.count:
                 pages = self._own(self._global, sequence.global_pages, page, page == here, is_alone)
                 if pages is None:
@@ -127,7 +128,7 @@ class Cache:
                 if pages is None:
                     return False
                 sequence.sliding_pages = pages
-            sequence.own_end = page + 1
+            sequence.own_end = (page + 1) * shape.page_positions
         sequence.ring_first = max(sequence.ring_first, end - shape.ring_pages)
         return True
 
@@ -162,21 +163,25 @@ class Cache:
 
     def keep(self, sequence: Sequence, position: int, *, first: int) -> Past | None:
         """A past at a position that it has computed, whose ring begins with page `first` or where
-        the sequence's does; None: its ring has gone past it."""
+        the sequence's does; None: its ring has gone past it.
+
+        One that is there and serves as well is used again; of a conversation it must end there.
+        """
         shape = self.shape
         first = max(first, sequence.ring_first) if shape.ring_pages else 0
         if position == 0 or shape.first_seen(position) < first:
             return None
         ids, end = sequence.tokens[:position].copy(), shape.end(position)
-        known, most = self.pasts.find(ids, sequence.variant)
-        if known is not None and most == position == known.ids.size and known.first <= first:
-            self.pasts.touch(known)
-            return known
         slots = shape.slots(first, end) if shape.ring_pages else NO_PAGES
         global_pages = sequence.global_pages[:end].copy()
         past = Past(
             ids, sequence.variant, global_pages, first, sequence.sliding_pages[slots], shape
         )
+        known, most = self.pasts.find(ids, sequence.variant)
+        is_as_good = known is not None and most == position and known.lowest <= past.lowest
+        if known and is_as_good and (known.ids.size == position or not sequence.keeps):
+            self.pasts.touch(known)
+            return known
         self._add(past)
         sequence.own_end = 0
         return past

@@ -134,12 +134,14 @@ class Scheduler:
         """What the next step computes; empty when there is nothing to do. `take_copies` first."""
         self.drop_finished()
         for sequence in self._running:
-            self._keep_marks(sequence)
+            if sequence.marks:
+                self._keep_marks(sequence)
             sequence.turn_back()
         self._go_on()
         self._admit()
         rows = self._rows()
-        for sequence in [s for s in self._running if s in rows]:
+        growing = [s for s, n in rows.items() if s.position + n > s.own_end]
+        for sequence in sorted(growing, key=lambda s: s.arrival):
             while sequence.is_running and not self.cache.prepare(
                 sequence, rows[sequence], is_alone=len(self._running) == 1
             ):
@@ -153,6 +155,8 @@ class Scheduler:
     def _rows(self) -> dict[Sequence, int]:
         """How many tokens of each are computed next; those that decode first, then by arrival."""
         rows = {s: 1 for s in self._running if s.uncomputed == 1}
+        if len(rows) == len(self._running):
+            return rows
         left = self._max_rows - len(rows)
         prompts = [s for s in self._running if s.uncomputed > 1]
         for sequence in prompts:

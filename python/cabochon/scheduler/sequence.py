@@ -6,7 +6,6 @@ Knows no text, no pages' bytes and no engine. What becomes of the answers is its
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum
@@ -83,6 +82,15 @@ class Sequence:
     departs, and to 0 when its pages go to others.
     """
 
+    # Thousands wait at once.
+    __slots__ = (
+        "__weakref__", "_answered", "_branches", "_rows", "_targets", "arrival", "awaits", "cached",
+        "consumer", "count", "engine_sampling", "error", "global_pages", "is_cancelled",
+        "is_finished", "is_running", "keeps", "left", "limit", "marks", "mask", "own_end",
+        "position", "prompt_count", "ring_first", "sampling", "sliding_pages", "started_s",
+        "submitted_s", "tokens", "top", "variant", "want",
+    )  # fmt: skip
+
     def __init__(
         self,
         prompt: Ints,
@@ -112,7 +120,7 @@ class Sequence:
         self.want, self.top, self.sampling = want, top, sampling
         self.engine_sampling: object = None  # `sampling` as the engine takes it, made by the loop
         self._rows, self._targets = rows, targets
-        self._branches = deque(branches)
+        self._branches = [*branches][::-1]  # the next one last
         self._answered = 0  # rows before it have had their answer
         self.variant, self.keeps = variant, keeps
         self.left: Past | None = None  # what it has left, once it is over
@@ -125,7 +133,7 @@ class Sequence:
         self.marks = [*marks, self.prompt_count] if want is Want.SAMPLE else [*marks]
         self.global_pages = self.sliding_pages = NO_PAGES
         self.ring_first = 0  # page from which on its own ring is whole
-        self.own_end = 0  # pages from that of `position` up to this one are its own
+        self.own_end = 0  # places from `position` up to this one are in pages of its own
         self.is_running = False
         self.is_finished = False
         self.is_cancelled = False
@@ -207,9 +215,9 @@ class Sequence:
 
     def turn_back(self) -> None:
         """Goes on with its next branch, if it has one and all before is computed."""
-        if self.uncomputed or not self._branches:
+        if not self._branches or self.uncomputed:
             return
-        branch = self._branches.popleft()
+        branch = self._branches.pop()
         self.position, self.count = branch.position, branch.position + branch.tokens.size
         self.tokens[self.position : self.count] = branch.tokens
         self._rows, self._targets, self._answered = branch.rows, branch.targets, 0

@@ -149,9 +149,9 @@ def test_equal_ids_of_another_variant_share_nothing() -> None:
     assert hash(-1) == hash(-2)
     many = [asking(text(300), variant=variant) for variant in ((), -1, -2, -1)]
     consumers = [one.consumer for one in many]
-    engine.scheduler.add(many)
-
-    engine.run()
+    for one in many:
+        engine.scheduler.add([one])
+        engine.run()
 
     assert [one.cached for one in many] == [0, 0, 0, 299]
     for one, consumer in zip(many, consumers, strict=True):
@@ -238,3 +238,37 @@ def test_what_others_wait_to_begin_from_does_not_give_way_to_them() -> None:
 
     assert sum(one.cached > 0 for one in many) == 7
     engine.check_all_pages_are_free_without_pasts()
+
+
+def test_one_that_fails_leaves_nothing_to_begin_from() -> None:
+    engine = engine_of()
+    failing = asking(text(300), output=9, keeps=True)
+    engine.scheduler.add([failing])
+    engine.step()
+    engine.step()
+    failing.finish(ValueError("what it computed may be wrong"))
+    engine.step()
+
+    again = asking(text(300))
+    engine.scheduler.add([again])
+    engine.run()
+
+    assert failing.left is None
+    assert again.cached == 0
+
+
+def test_what_was_used_longest_ago_gives_way_first() -> None:
+    engine = engine_of(sequences=1, pages=16, spare=20)
+    for seed in (1, 2, 1):
+        engine.scheduler.add([asking(text(200, seed))])
+        engine.run()
+
+    engine.scheduler.add([asking(text(600, 3))])  # 10 pages: there is no room for both
+    engine.run()
+
+    again, other = asking(text(200, 1)), asking(text(200, 2))
+    engine.scheduler.add([again])
+    engine.run()
+    engine.scheduler.add([other])
+    engine.run()
+    assert (again.cached, other.cached) == (199, 0)

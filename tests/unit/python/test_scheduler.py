@@ -162,6 +162,17 @@ def test_a_sequence_waits_until_pages_for_its_prompt_are_free() -> None:
     assert [piece.sequence for piece in given_pages.next_step()] == [second]
 
 
+def test_a_sequence_waits_until_those_who_run_have_a_page_to_grow() -> None:
+    given_pages = scheduler(pages=4)
+    first, second = sampling(2 * PAGE - 1, PAGE), sampling(2 * PAGE - 1, 1)
+    given_pages.add([first, second])
+
+    step = given_pages.next_step()
+
+    assert [piece.sequence for piece in step] == [first]
+    assert given_pages.available[0] == 2  # as many as the second needs
+
+
 def test_those_who_wait_keep_their_order() -> None:
     given_pages = scheduler(pages=4)
     big, bigger, small = sampling(150, 1), sampling(180, 1), sampling(1, 1)
@@ -425,7 +436,7 @@ def test_short_prompts_that_keep_coming_do_not_hold_the_oldest_up() -> None:
     long = sampling(2000, 1)
     engine.scheduler.add([long])
     steps = 0
-    while not long.is_finished:
+    while not long.is_finished and steps < 100:
         engine.scheduler.add([sampling(200, 1) for _ in range(2)])
         engine.step()
         steps += 1
