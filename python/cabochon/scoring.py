@@ -92,7 +92,7 @@ class PairReader:
         return pairs
 
     def _before(self, prompt: Any) -> Ints:
-        if isinstance(prompt, str) and not prompt:
+        if isinstance(prompt, str) and not prompt and not self.tools:
             return self._with_bos(np.empty(0, np.int32))
         return self.prompts.to_continue(
             prompt,
@@ -120,7 +120,7 @@ class PairReader:
         if not isinstance(prompt, str) or not is_plain:
             _refuse("boundary", "'joint'", "'separate' for all but plain text (raw=True)")
         if self.tools:
-            self._before(prompt or " ")  # says what is wrong with tools for plain text
+            self._before(prompt)  # says what is wrong with tools for plain text
 
     def _joint(self, prompt: str, given: Any, name: str) -> Pair:
         if not isinstance(given, str):

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,45 @@ def test_a_prompt_is_read_as_generate_reads_it(model: Any) -> None:
 
     for scores in found:
         same_bits(scores.scores[0].logprobs, read_after(model, ids, model.encode(" a").tolist()))
+
+
+def test_tools_are_declared_in_messages_and_refused_for_plain_text(
+    model: Any, load: Load, base_folder: Path
+) -> None:
+    def weather(city: str) -> str:
+        """Weather of a city."""
+        return city
+
+    ids = model.render([{"role": "user", "content": SKY}], tools=[weather]).token_ids.tolist()
+
+    declared = model.score(SKY, [" a"], tools=[weather]).scores[0]
+
+    assert len(ids) > len(model.render([{"role": "user", "content": SKY}]).token_ids)
+    same_bits(declared.logprobs, read_after(model, ids, model.encode(" a").tolist()))
+    for prompt in ("", SKY):
+        for boundary in ("separate", "joint"):
+            with pytest.raises(InvalidArgument, match="tools: found 1 for plain text"):
+                model.score(prompt, ["a"], tools=[weather], raw=True, boundary=boundary)
+    with pytest.raises(Unsupported, match="base model"):
+        load(base_folder).score(SKY, ["a"], tools=[weather])
+
+
+def test_threads_that_score_at_the_same_time_have_the_bits_of_each_alone(load: Load) -> None:
+    model = load(max_sequences=3)
+    draw = np.random.default_rng(7)
+    asked = [
+        ([2, *draw.integers(200, 300, 30 + i).tolist()],
+         [draw.integers(200, 300, n).tolist() for n in (1, 4, 2)])
+        for i in range(8)
+    ]  # fmt: skip
+    alone = [model.score(prompt, afters) for prompt, afters in asked]
+
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda one: model.score(*one), asked))
+
+    for one, other in zip(alone, together, strict=True):
+        for score, expected in zip(one.scores, other.scores, strict=True):
+            same_bits(score.logprobs, expected.logprobs)
 
 
 def test_an_empty_prompt_is_bos_and_an_empty_continuation_costs_nothing(model: Any) -> None:
@@ -363,7 +403,6 @@ def test_what_is_no_prompt_or_continuation_is_refused_before_anything_is_compute
         ({"temperature": 0}, "score: unknown keyword 'temperature'"),
         ({"boundry": "joint"}, "did you mean boundary"),
         ({"enable_thinking": False}, "write thinking="),
-        ({"raw": True, "tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
     ],
 )
 def test_an_option_that_is_none_is_refused(
