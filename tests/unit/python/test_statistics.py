@@ -1,0 +1,156 @@
+"""Intervals and tests without a reference library: published examples, golden resamples, edges."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from cabochon.evaluation import statistics
+from cabochon.evaluation.statistics import Sample
+
+
+def test_seven_of_ten_has_the_interval_40_to_89_percent():
+    found = statistics.estimate(Sample.of([1.0] * 7 + [0.0] * 3), "any")
+
+    assert (round(100 * found.low), round(100 * found.high)) == (40, 89)
+    assert found.method == "wilson"
+
+
+@pytest.mark.parametrize(("n", "bound"), [(15, 0.18), (60, 0.05)])
+def test_no_failure_in_n_still_allows_the_published_share(n, bound):
+    assert round(statistics.failure_bound(n), 2) == bound
+    assert math.isclose((1 - statistics.failure_bound(n)) ** n, 0.05, rel_tol=1e-12)
+
+
+# Points by n = 60, 120, 238, 600, 1,319 (None: out of reach); n by 5, 3 and 1 points.
+DETECTABLE = {
+    0.1: ([None, 8.0, 5.7, 3.6, 2.4], [312, 870, 7_847]),
+    0.2: ([15.9, 11.3, 8.1, 5.1, 3.4], [626, 1_742, 15_696]),
+    0.3: ([19.4, 13.9, 9.9, 6.3, 4.2], [940, 2_614, 23_545]),
+}
+
+
+@pytest.mark.parametrize("discordant", DETECTABLE)
+def test_the_table_of_detectable_differences_is_the_published_one(discordant):
+    differences, needed = DETECTABLE[discordant]
+
+    found = [statistics.detectable_difference(n, discordant) for n in (60, 120, 238, 600, 1_319)]
+
+    assert [d if d is None else round(100 * d, 1) for d in found] == differences
+    assert [statistics.cases_needed(d, discordant) for d in (0.05, 0.03, 0.01)] == needed
+
+
+def test_resamples_are_the_same_for_ever():
+    # Philox4x64-10 with the first 128 bits of SHA-256 of the key, little-endian, counter 0.
+    blocks = list(statistics._indices("a key", 3, 10))
+
+    assert np.concatenate(blocks).tolist() == GOLDEN
+
+
+GOLDEN = [
+    [1, 5, 0, 9, 9, 2, 8, 0, 8, 3],
+    [8, 5, 3, 7, 3, 5, 6, 2, 3, 5],
+    [5, 5, 3, 1, 4, 6, 5, 1, 0, 3],
+]
+
+
+def test_equal_keys_give_equal_numbers_and_another_key_gives_others():
+    random = np.random.default_rng(0)
+    values = random.random(50).round(2)
+    sample = Sample.of(values)
+    other = Sample.of(values - random.random(50).round(2))
+
+    assert statistics.estimate(sample, "a") == statistics.estimate(sample, "a")
+    assert statistics.sign_flip(other, "a") == statistics.sign_flip(other, "a")
+    assert statistics.estimate(sample, "a").low != statistics.estimate(sample, "b").low
+    assert statistics.sign_flip(other, "a") != statistics.sign_flip(other, "b")
+
+
+def test_blocks_of_draws_change_nothing(monkeypatch):
+    sample = Sample.of([0.1, 0.7, 0.9, 1.0, 0.0, 0.4, 0.3])
+    whole = statistics.estimate(sample, "a"), statistics.sign_flip(sample, "a")
+
+    monkeypatch.setattr(statistics, "_BLOCK", 50)
+
+    assert (statistics.estimate(sample, "a"), statistics.sign_flip(sample, "a")) == whole
+
+
+def test_repeated_clusters_widen_the_interval_up_to_that_of_the_clusters_alone():
+    scores = [float(index % 3 == 0) for index in range(30)]
+    alone = statistics.estimate(Sample.of(scores), "a")
+
+    # Every case four times: nothing is learnt.
+    names = [f"c{index:02}" for index in range(30)] * 4
+    found = statistics.estimate(Sample.of(scores * 4, names), "a")
+
+    assert found.method == "cluster bootstrap"
+    assert (found.n, found.clusters) == (120, 30)
+    assert math.isclose(found.standard_error, alone.standard_error, rel_tol=1e-12)
+    # Two kinds of interval of one rate: their widths agree to a tenth.
+    assert math.isclose(found.high - found.low, alone.high - alone.low, rel_tol=0.1)
+
+
+def test_scores_without_spread_have_the_wide_interval_of_their_independent_units():
+    half = statistics.estimate(Sample.of([0.5] * 8), "a")
+    clustered = statistics.estimate(Sample.of([1.0] * 8, ["a", "b"] * 4), "a")
+
+    assert (half.low, half.high) == statistics.wilson(0.5, 8)
+    assert (clustered.low, clustered.high) == statistics.wilson(1.0, 2)
+
+
+def test_a_permutation_of_few_pairs_gives_the_p_of_all_sign_patterns():
+    differences = [0.5, 0.25, -0.25, 1.0, 0.0, 0.75, -0.5, 0.5]
+    patterns = itertools.product((1, -1), repeat=len(differences))
+    sums = [sum(s * d for s, d in zip(signs, differences, strict=True)) for signs in patterns]
+    exact = np.mean([abs(total) >= abs(sum(differences)) for total in sums])
+
+    found = statistics.sign_flip(Sample.of(differences), "a")
+
+    # Four standard errors of 10,000 draws.
+    assert abs(found - exact) <= 4 * math.sqrt(exact * (1 - exact) / 10_000)
+
+
+def test_signs_of_a_cluster_flip_together():
+    # One cluster of ten wins can only be all wins or all losses.
+    assert statistics.sign_flip(Sample.of([1.0] * 10, ["a"] * 10), "a") == 1.0
+    assert statistics.sign_flip(Sample.of([1.0] * 10), "a") < 0.01
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "p", "name"),
+    [
+        (0, 0, 1.0, "McNemar exact"),
+        (6, 0, 2 / 64, "McNemar exact"),
+        (3, 3, 1.0, "McNemar exact"),
+        (25, 0, 2**-25, "McNemar mid-p"),  # 2 * 2^-25 - 2^-25
+        (13, 13, 1.0, "McNemar mid-p"),
+    ],
+)
+def test_mcnemar_of_tables_that_can_be_done_by_hand(wins, losses, p, name):
+    assert statistics.mcnemar(wins, losses) == (p, name)
+    assert statistics.mcnemar(losses, wins) == (p, name)
+
+
+def test_a_stratified_mean_weighs_suites_and_not_cases():
+    samples = {"a": Sample.of([1.0] * 90 + [0.0] * 10), "b": Sample.of([0.0] * 10)}
+
+    assert statistics.stratified(samples, "k").mean == 0.45
+    assert statistics.stratified(samples, "k", {"a": 3, "b": 1}).mean == 0.675
+    # Suite b has no spread, so half of the first suite's interval is left.
+    found, first = statistics.stratified(samples, "k"), statistics.wilson(0.9, 100)
+    assert math.isclose(found.high - found.low, (first[1] - first[0]) / 2, rel_tol=0.1)
+
+
+def test_the_order_of_cases_changes_no_bit():
+    values = [0.1, 0.2, 0.3, 0.7, 0.9, 1.0]
+    names = ["e", "a", "a", "b", "b", "a"]
+    order = [3, 1, 5, 0, 4, 2]
+
+    found = statistics.estimate(
+        Sample.of([values[i] for i in order], [names[i] for i in order]), "k"
+    )
+
+    assert found == statistics.estimate(Sample.of(values, names), "k")
