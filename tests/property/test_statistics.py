@@ -51,6 +51,19 @@ def test_mcnemar_is_that_of_statsmodels_and_scipy_on_1000_tables():
     assert worst <= CLOSE
 
 
+def test_chi_square_is_that_of_scipy_on_1000_values():
+    random = np.random.default_rng(8)
+    worst = 0.0
+
+    for _ in range(TABLES):
+        degrees = int(random.integers(1, 40))
+        excess = float(random.choice([0.0, random.random() * 5 * degrees]))
+        expected = scipy_stats.chi2.sf(excess, degrees)
+        worst = max(worst, abs(statistics.chi_square_p(excess, degrees) - expected))
+
+    assert worst <= CLOSE
+
+
 def test_holm_is_that_of_statsmodels_on_1000_lists(monkeypatch):
     multitest = pytest.importorskip("statsmodels.stats.multitest")
     monkeypatch.setattr("gc.collect", lambda: 0)  # it collects in every call, 50 ms

@@ -252,7 +252,7 @@ def estimate(sample: Sample, key: str, *, is_difference: bool = False) -> Estima
 def stratified(
     samples: Mapping[str, Sample],
     key: str,
-    weights: Mapping[str, float] | None = None,
+    shares: Mapping[str, float],
     *,
     is_difference: bool = False,
 ) -> Estimate:
@@ -260,15 +260,13 @@ def stratified(
 
     Args:
         samples: one or more suites, none empty.
-        weights: of the suites, any positive scale; None: all alike.
+        shares: of the suites in the mean; their sum is 1.
     """
     names = sorted(samples)
     if len(names) == 1:
         return estimate(samples[names[0]], f"{key}/{names[0]}", is_difference=is_difference)
-    given = [1.0 if weights is None else float(weights[name]) for name in names]
-    shares = [weight / math.fsum(given) for weight in given]
     parts = [samples[name] for name in names]
-    pairs = list(zip(shares, parts, strict=True))
+    pairs = [(shares[name], samples[name]) for name in names]
     mean = math.fsum(share * part.mean for share, part in pairs)
     influences = np.concatenate([share * _influences(part) for share, part in pairs])
     if not (np.abs(influences) > 1e-15).any():
@@ -278,7 +276,7 @@ def stratified(
         method = "no spread" if is_difference else "wilson"
     else:
         means = np.zeros(RESAMPLES)
-        for name, share, part in zip(names, shares, parts, strict=True):
+        for name, (share, part) in zip(names, pairs, strict=True):
             means += share * resampled_means(part, f"{key}/{name}")
         # The same sum as the resamples, so that equal ones are ties.
         same = 0.0
@@ -396,3 +394,17 @@ def detectable_difference(n: int, discordant: float = 0.2) -> float | None:
         middle = (low + high) / 2
         low, high = (middle, high) if _cases(middle, discordant) > n else (low, middle)
     return high
+
+
+def chi_square_p(excess: float, degrees: int) -> float:
+    """The chance that a chi-square variable of so many degrees of freedom is larger.
+
+    Q(d/2, x/2), from erfc or exp upwards by Q(a + 1, y) = Q(a, y) + y^a e^-y / gamma(a + 1).
+    """
+    half = excess / 2
+    a = 0.5 if degrees % 2 else 1.0
+    found = math.erfc(math.sqrt(half)) if degrees % 2 else math.exp(-half)
+    while a < degrees / 2:
+        found += math.exp(a * math.log(half) - half - math.lgamma(a + 1)) if half > 0 else 0.0
+        a += 1
+    return min(1.0, found)

@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 
 from .. import display
+from ..errors import InvalidArgument
 from ..types import Record
 from . import grading, statistics
 from .statistics import Estimate, Sample
 
 CaseRecord = Mapping[str, Any]  # one line of cases.jsonl, as a dict
+# Promptings that are printed beside the score and stand in no mean.
+BESIDE = ("twin", "schema")
+PLAIN = "zero-shot"  # the prompting that a table need not name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +94,7 @@ class Summary(Record):
 
     def rows(self) -> tuple[Sequence[str], list[Sequence[str]]]:
         """Head and cells, a row a suite; the column of prompting where there are several."""
-        several = len({row.prompting for row in self.suites}) > 1
+        several = {row.prompting for row in self.suites} != {PLAIN}
         head = ["suite", "n", "score", "95 %", "truncated", "unparsed", "unscored", "tokens/s"]
         rows: list[Sequence[str]] = [row.cells(several) for row in self.suites]
         return head, rows
@@ -149,6 +153,24 @@ def mean_score(repeats: Sequence[CaseRecord]) -> float:
     return math.fsum(float(record["score"]) for record in repeats) / len(repeats)
 
 
+def weights_of(suites: Sequence[str], weights: Mapping[str, float] | None) -> dict[str, float]:
+    """The share of each suite in a mean; the sum is 1.
+
+    Raises:
+        InvalidArgument: a suite without a weight, or one that is not positive.
+    """
+    given = {suite: 1.0 if weights is None else weights.get(suite, 0.0) for suite in suites}
+    for suite, weight in given.items():
+        if not 0 < weight < math.inf:
+            raise InvalidArgument(
+                f"weights: suite {suite!r} has {weight!r}, expected a positive number for every "
+                f"suite of the run: {', '.join(suites)}",
+                argument="weights",
+            )
+    total = math.fsum(given.values())
+    return {suite: weight / total for suite, weight in given.items()}
+
+
 def sample_of(cases: Sequence[Sequence[CaseRecord]]) -> Sample:
     """The cases' mean scores and clusters."""
     clusters = [str(repeats[0]["cluster_id"]) for repeats in cases]
@@ -170,6 +192,7 @@ def summarise(
     """
     key = run_key(records)
     by_case = case_scores(records)
+    counted = {place: cases for place, cases in by_case.items() if place[1] not in BESIDE}
     groups: dict[tuple[str, str], list[CaseRecord]] = defaultdict(list)
     for record in records:
         groups[record["suite"], record["prompting"]].append(record)
@@ -178,15 +201,13 @@ def summarise(
         for name, prompting in sorted(groups, key=lambda pair: tuple(map(str, pair)))
     )
     samples = {}
-    for name in {str(row.suite) for row in rows if row.score is not None}:
-        samples[name] = sample_of([cases for place, cases in by_case.items() if place[0] == name])
+    for name in dict.fromkeys(str(place[0]) for place in counted):
+        samples[name] = sample_of([cases for place, cases in counted.items() if place[0] == name])
     failed = tuple(sorted(name for name, sample in samples.items() if sample.mean == 0))
     others = {name: sample for name, sample in samples.items() if name not in failed}
-    score = statistics.stratified(samples, key, weights) if samples else None
-    cut = {name: _cut_share(by_case, name) for name in samples}
-    given = {name: 1.0 if weights is None else weights[name] for name in samples}
-    total = math.fsum(given.values())
-    more = math.fsum(given[name] * cut[name] / total for name in sorted(samples))
+    shares = weights_of(sorted(samples), weights)
+    score = statistics.stratified(samples, key, shares) if samples else None
+    more = math.fsum(share * _cut_share(counted, name) for name, share in shares.items())
     return Summary(
         suites=rows,
         score=score,
@@ -195,7 +216,9 @@ def summarise(
         missing=tuple(sorted(({row.suite for row in rows} | set(suites)) - set(samples))),
         failed=failed,
         score_without_failed=(
-            statistics.stratified(others, key, weights) if failed and others else None
+            statistics.stratified(others, key, weights_of(sorted(others), weights))
+            if failed and others
+            else None
         ),
     )
 

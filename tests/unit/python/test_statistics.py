@@ -137,10 +137,13 @@ def test_mcnemar_of_tables_that_can_be_done_by_hand(wins, losses, p, name):
 def test_a_stratified_mean_weighs_suites_and_not_cases():
     samples = {"a": Sample.of([1.0] * 90 + [0.0] * 10), "b": Sample.of([0.0] * 10)}
 
-    assert statistics.stratified(samples, "k").mean == 0.45
-    assert statistics.stratified(samples, "k", {"a": 3, "b": 1}).mean == 0.675
+    def mean(a, b):
+        return statistics.stratified(samples, "k", {"a": a, "b": b})
+
+    assert mean(0.5, 0.5).mean == 0.45
+    assert mean(0.75, 0.25).mean == 0.675
     # Suite b has no spread, so half of the first suite's interval is left.
-    found, first = statistics.stratified(samples, "k"), statistics.wilson(0.9, 100)
+    found, first = mean(0.5, 0.5), statistics.wilson(0.9, 100)
     assert math.isclose(found.high - found.low, (first[1] - first[0]) / 2, rel_tol=0.1)
 
 
