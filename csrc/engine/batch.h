@@ -23,7 +23,9 @@ inline constexpr int kWants = 4;
 
 // Rows without a wish stop at the last layer that owns keys and values, once those are stored.
 struct Wish {
-  int32_t token;  // row of Batch::tokens; wishes ascend by it
+  // Row of Batch::tokens; wishes ascend by it. Any number of kTarget may share a row, whose logits
+  // are computed once.
+  int32_t token;
   Want want;
   int32_t target;  // the token whose log-probability kTarget asks for
 };

@@ -148,13 +148,17 @@ void Engine::check(const Batch& batch) const {
     require(!is_sampled || s.sampling != nullptr, "sequence ", i,
             " wants a token, but has no sampling");
   }
-  int64_t last = -1;
+  Wish last{.token = -1, .want = Want::kTop, .target = -1};
   for (const Wish& wish : batch.wishes) {
-    require(wish.token > last && wish.token < rows, "a wish for row ", wish.token,
-            " after one for row ", last, " of ", rows);
+    // Drawing changes a row for a while, so a row that is drawn from has no other wish.
+    const bool is_same_row =
+        wish.token == last.token && wish.want == Want::kTarget && last.want == Want::kTarget;
+    require((wish.token > last.token || is_same_row) && wish.token < rows, "a wish for row ",
+            wish.token, " after one for row ", last.token, " of ", rows,
+            ", expected ascending rows; only targets may be asked for twice of a row");
     require(wish.want != Want::kTarget || (wish.target >= 0 && wish.target < plan_.vocab),
             "target ", wish.target, " is not in 0 to ", plan_.vocab - 1);
-    last = wish.token;
+    last = wish;
   }
 }
 
@@ -193,6 +197,7 @@ void Engine::lay_out_rows(const Batch& batch) {
   global_tables_.clear();
   sliding_tables_.clear();
   wanted_.clear();
+  wish_rows_.clear();
   for (const SequenceSlice& slice : batch.sequences) {
     const auto index = static_cast<int32_t>(global_tables_.size());
     global_tables_.push_back({.pages = slice.global_pages, .is_ring = false});
@@ -202,7 +207,10 @@ void Engine::lay_out_rows(const Batch& batch) {
       row_positions_.push_back(slice.position + i);
     }
   }
-  for (const Wish& wish : batch.wishes) wanted_.push_back(wish.token);
+  for (const Wish& wish : batch.wishes) {
+    if (wanted_.empty() || wanted_.back() != wish.token) wanted_.push_back(wish.token);
+    wish_rows_.push_back(std::ssize(wanted_) - 1);
+  }
   row_failures_.assign(batch.tokens.size(), 0);
 }
 
@@ -234,10 +242,10 @@ void Engine::step(const Batch& batch, StepResult result, const std::function<boo
   for (size_t row = 0; row < row_failures_.size(); ++row) {
     if (row_failures_[row] != 0) result.failures[static_cast<size_t>(row_sequences_[row])] = 1;
   }
-  const int64_t wishes = std::ssize(batch.wishes);
+  const int64_t wanted = std::ssize(wanted_);
   logits_rows_ = 0;
-  for (int64_t begin = 0; begin < wishes; begin += kHeadRows) {
-    const int64_t count = std::min(kHeadRows, wishes - begin);
+  for (int64_t begin = 0; begin < wanted; begin += kHeadRows) {
+    const int64_t count = std::min(kHeadRows, wanted - begin);
     ops_->head({.logits = logits_.first(count),
                 .largest = largest_.first(count),
                 .log_sums = std::span(log_sums_).first(static_cast<size_t>(count)),
@@ -250,24 +258,29 @@ void Engine::step(const Batch& batch, StepResult result, const std::function<boo
   }
 }
 
+// The wishes for wanted rows `begin` to begin + count - 1, which are rows 0 to count - 1 of the
+// head's results.
 void Engine::finish_wishes(const Batch& batch, int64_t begin, int64_t count,
                            const StepResult& result) {
+  const auto first = std::ranges::lower_bound(wish_rows_, begin) - wish_rows_.begin();
+  const auto end = std::ranges::lower_bound(wish_rows_, begin + count) - wish_rows_.begin();
   auto finish = [&](RowRange range) noexcept {
     Sampler& sampler = samplers_[static_cast<size_t>(range.thread)];
-    for (int64_t row = range.begin; row < range.end; ++row) {
-      finish_wish(batch, begin, row, sampler, result);
+    for (int64_t i = range.begin; i < range.end; ++i) {
+      const auto index = static_cast<size_t>(first + i);
+      finish_wish(batch, first, first + i, wish_rows_[index] - begin, sampler, result);
     }
   };
-  ThreadPool::shared().parallel_for(sampler_count(options_.threads), count, 1, finish);
-  for (int64_t row = 0; row < count; ++row) {
-    if (batch.wishes[static_cast<size_t>(begin + row)].want == Want::kLogits) ++logits_rows_;
-  }
+  ThreadPool::shared().parallel_for(sampler_count(options_.threads), end - first, 1, finish);
+  logits_rows_ += static_cast<size_t>(
+      std::count_if(batch.wishes.begin() + first, batch.wishes.begin() + end,
+                    [](const Wish& wish) { return wish.want == Want::kLogits; }));
 }
 
-// The wish begin + row, from row `row` of the head's results.
-void Engine::finish_wish(const Batch& batch, int64_t begin, int64_t row, Sampler& sampler,
-                         const StepResult& result) {
-  const auto index = static_cast<size_t>(begin + row), vocab = static_cast<size_t>(plan_.vocab);
+// The wish `at`, of those from `first` on, from row `row` of the head's results.
+void Engine::finish_wish(const Batch& batch, int64_t first, int64_t at, int64_t row,
+                         Sampler& sampler, const StepResult& result) {
+  const auto index = static_cast<size_t>(at), vocab = static_cast<size_t>(plan_.vocab);
   const Wish& wish = batch.wishes[index];
   const int64_t blocks = largest_.shape[1];
   const Logits logits{{logits_.floats() + row * plan_.vocab, vocab},
@@ -284,9 +297,9 @@ void Engine::finish_wish(const Batch& batch, int64_t begin, int64_t row, Sampler
         is_there ? static_cast<float>(largest[i].logit - log_sum) : -INFINITY;
   }
   if (wish.want == Want::kLogits) {
-    const auto first = batch.wishes.begin() + begin;
-    const auto before = std::count_if(
-        first, first + row, [](const Wish& other) { return other.want == Want::kLogits; });
+    const auto before =
+        std::count_if(batch.wishes.begin() + first, batch.wishes.begin() + at,
+                      [](const Wish& other) { return other.want == Want::kLogits; });
     const size_t to = logits_rows_ + static_cast<size_t>(before);
     std::copy(logits.values.begin(), logits.values.end(),
               result.logits.begin() + static_cast<int64_t>(to * vocab));

@@ -65,7 +65,7 @@ class Engine {
   void lay_out_rows(const Batch& batch);
   void finish_wishes(const Batch& batch, int64_t begin, int64_t count, const StepResult& result);
   const SequenceSlice& slice_of(const Batch& batch, const Wish& wish) const;
-  void finish_wish(const Batch& batch, int64_t begin, int64_t row, Sampler& sampler,
+  void finish_wish(const Batch& batch, int64_t first, int64_t at, int64_t row, Sampler& sampler,
                    const StepResult& result);
 
   const ModelPlan plan_;
@@ -86,6 +86,7 @@ class Engine {
   // Of the step at hand, kept so that a step allocates nothing.
   std::vector<int32_t> row_sequences_, wanted_;
   std::vector<int64_t> row_positions_;
+  std::vector<int64_t> wish_rows_;  // of each wish, its place in wanted_: several may share a row
   std::vector<PageTable> global_tables_, sliding_tables_;
   std::vector<uint8_t> row_failures_;
 };

@@ -43,12 +43,19 @@ from .prompts import (
     roles,
     split,
 )
-from .reading import LogitsReading, LogprobsReading, check_logits_bytes, check_positions
+from .reading import (
+    LogitsReading,
+    LogprobsReading,
+    check_logits_bytes,
+    check_positions,
+    warn_of_raw_text,
+)
 from .results import Event, Result
 from .scheduler.loop import Loop
 from .scheduler.past import Past
 from .scheduler.scheduler import Scheduler
 from .scheduler.sequence import Sequence as Running
+from .scoring import BOUNDARIES, PairReader, Scoring
 from .tokenizer import Tokenizer
 from .types import Floats, Ints, ModelInfo, Parsed, Plan, Prompt, TokenLogprobs
 
@@ -407,6 +414,63 @@ class Model:
 
     # --- reading ---------------------------------------------------------------------------------
 
+    def score(
+        self,
+        prompt: Any,
+        continuations: Any,
+        *,
+        raw: bool = False,
+        boundary: str = "separate",
+        tools: Sequence[Any] = (),
+        preserve_thinking: bool = False,
+        image_tokens: int = 280,
+        progress: ProgressArgument = None,
+        **unknown: Any,
+    ) -> Any:
+        """Log-probabilities of continuations of a prompt, the model's own.
+
+        Args:
+            prompt: as for `generate`, without thinking: the answer begins where `generate` would
+                begin it. "" is BOS alone. A list of prompts is computed together.
+            continuations: a list of texts or of token ids, at least one; for a list of prompts a
+                list of such lists. Control strings in a text are text. An empty one has
+                log-probability 0.
+            raw: text goes after BOS untemplated.
+            boundary: "separate": a continuation is encoded alone, so that the prompt's ids stand;
+                "joint": for plain text, both are encoded together; spaces at the prompt's end, and
+                a token that straddles it, count for the continuation.
+            tools, preserve_thinking, image_tokens: as for `generate`.
+            progress: as for `load`.
+
+        Returns:
+            `types.Scores`, or a list of them. Equal pairs are computed once, and so is what pairs
+            have in common. The same ids give the same bits as in `logprobs` and `generate`.
+
+        Raises:
+            InvalidArgument: an option, a prompt or a continuation is out of range or unknown.
+            ContextOverflow: a prompt with its continuation is longer than the context.
+            TemplateError, Unsupported, NumericalError: as `generate`.
+        """
+        given = {**locals()}
+        for name in ("self", "prompt", "continuations", "unknown"):
+            del given[name]
+        refuse_unknown("score", unknown, given)
+        self._enter()
+        one_of("image_tokens", image_tokens, IMAGE_TOKENS)
+        prompts, is_list = split(prompt)
+        reader = PairReader(
+            prompts=self._prompts,
+            raw=flag("raw", raw),
+            boundary=one_of("boundary", boundary, BOUNDARIES),
+            tools=[tool.declaration() for tool in read_tools(tools)],
+            preserve_thinking=flag("preserve_thinking", preserve_thinking),
+        )
+        scoring = Scoring(reader.read(prompts, continuations, is_list=is_list))
+        is_one = len(scoring.sequences) == 1
+        self._run(scoring.sequences, "score", progress, is_list or not is_one)
+        results = scoring.results(is_list=is_list)
+        return results if is_list else results[0]
+
     def logprobs(
         self,
         prompt: Any,
@@ -414,6 +478,7 @@ class Model:
         top: int = 0,
         bos: bool | str = "auto",
         progress: ProgressArgument = None,
+        **unknown: Any,
     ) -> Any:
         """Log-probability of every token of a text given those before it.
 
@@ -425,16 +490,21 @@ class Model:
             progress: as for `load`.
 
         Returns:
-            `types.TokenLogprobs`, or a list of them.
+            `types.TokenLogprobs`, or a list of them. Warns (CabochonWarning) of raw text on an
+            instruction-tuned model, whose perplexity says little.
 
         Raises:
             InvalidArgument, ContextOverflow, TemplateError, NumericalError: as `generate`.
         """
+        refuse_unknown("logprobs", unknown, ("top", "bos", "progress"))
         self._enter()
         top = integer("top", top, 0, min(256, self.vocab_size))
         prompts, is_list = split(prompt)
         readings = []
-        for prepared in self._to_read(prompts, is_list, bos=bos, messages=True):
+        read = self._to_read(prompts, is_list, bos=bos, messages=True)
+        if self._prompts.template is not None and any(item.kind == "text" for item in read):
+            warn_of_raw_text(stacklevel=2)
+        for prepared in read:
             ids = prepared.token_ids
             marks = (
                 roles(ids.tolist(), self._prompts.need_tokenizer())
@@ -454,6 +524,7 @@ class Model:
         positions: str | Sequence[int] = "all",
         bos: bool | str = "auto",
         progress: ProgressArgument = None,
+        **unknown: Any,
     ) -> Any:
         """Logits after the final softcap.
 
@@ -470,6 +541,7 @@ class Model:
             OutOfMemory: over 4 GiB in all; before anything is computed.
             InvalidArgument, ContextOverflow, NumericalError: as `generate`.
         """
+        refuse_unknown("logits", unknown, ("positions", "bos", "progress"))
         self._enter()
         prompts, is_list = split(prompt)
         if any(is_messages(item) for item in prompts):
@@ -680,10 +752,6 @@ class Model:
 
     def _to_come(self, name: str) -> NoReturn:
         raise Unsupported(f"Model.{name} is to come")
-
-    def score(self, prompt: Any, continuations: Any, **options: Any) -> NoReturn:
-        """Log-probabilities of continuations. To come: raises Unsupported."""
-        self._to_come("score")
 
     def inspect(self, prompt: Any, **options: Any) -> NoReturn:
         """Hidden states, routing, attention. To come: raises Unsupported."""

@@ -53,10 +53,15 @@ def split(prompt: Any) -> tuple[list[Any], bool]:
 def named(error: Exception, index: int | None) -> Exception:
     """The error, saying which prompt of a list it is about. Never the same object: several
     prompts, of several threads, may have failed by one."""
+    return within(error, "" if index is None else f"prompt {index}: ")
+
+
+def within(error: Exception, where: str) -> Exception:
+    """A copy of the error whose text begins with `where`."""
     kind = type(error)
     copied = kind.__new__(kind)
     copied.__dict__.update(error.__dict__)
-    copied.args = (str(error) if index is None else f"prompt {index}: {error}",)
+    copied.args = (f"{where}{error}",)
     copied.__cause__ = error.__cause__
     return copied.with_traceback(error.__traceback__)
 
@@ -117,7 +122,7 @@ class PromptReader:
     ) -> None:
         self.tokenizer, self.template = tokenizer, template
         self.vocab_size, self.context = vocab_size, context
-        self._bos_id = bos_id
+        self.bos_id = bos_id
 
     def to_continue(
         self,
@@ -217,9 +222,15 @@ class PromptReader:
         """Text as ids, BOS before it once; without `special` no text is a control token."""
         self._check_size(text)
         ids = self.need_tokenizer().encode(text, special=special)
-        if bos and self._bos_id is not None and ids[:1] != [self._bos_id]:
-            ids.insert(0, self._bos_id)
+        if bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
+            ids.insert(0, self.bos_id)
         return self._known(ids)
+
+    def encode_split(self, text: str, at: int) -> tuple[Ints, int]:
+        """Ids of text without BOS, and how many of the first stand before character `at` alone."""
+        self._check_size(text)
+        ids, count = self.need_tokenizer().encode_split(text, at)
+        return self._known(ids), count
 
     def _known(self, ids: list[int]) -> Ints:
         """Ids of a tokenizer, which may have more of them than the model has rows."""
@@ -263,8 +274,8 @@ class PromptReader:
         if len(given) == 0:
             _empty("empty")
         checked = check_ids(given, self.vocab_size)
-        if bos is True and self._bos_id is not None:
-            checked = np.concatenate([np.array([self._bos_id], np.int32), checked])
+        if bos is True and self.bos_id is not None:
+            checked = np.concatenate([np.array([self.bos_id], np.int32), checked])
         kind = "prompt" if isinstance(prompt, Prompt) else "ids"
         return Prepared(token_ids=checked, kind=kind, template_sha256=sha256)
 

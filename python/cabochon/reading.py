@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence as List
 from typing import Any
 
 import numpy as np
 
-from .errors import InvalidArgument, OutOfMemory
+from .errors import CabochonWarning, InvalidArgument, OutOfMemory
 from .options import integer
 from .scheduler.sequence import Answer, Sequence, Want
 from .types import Bools, Floats, Ints, TokenLogprobs
 
 MAX_LOGITS_BYTES = 4 * 2**30
+
+
+def warn_of_raw_text(*, stacklevel: int) -> None:
+    """What the perplexity of raw text says of an instruction-tuned model."""
+    warnings.warn(
+        "this model is instruction-tuned: it was trained on conversations, so the perplexity of "
+        "raw text says little of it (over 10,000 is usual); give messages, or load the base model",
+        CabochonWarning,
+        stacklevel=stacklevel + 1,
+    )
 
 
 def check_positions(positions: Any, count: int) -> Ints:
@@ -85,11 +96,12 @@ class LogprobsReading:
         self._top_ids = np.full((count, top), -1, np.int32)
         self._top_logprobs = np.full((count, top), np.nan, np.float32)
         self.sequence = Sequence(
-            ids,
+            ids[:-1],  # nothing is asked of the last
             consumer=self,
             want=Want.TARGET,
-            limit=count,
+            limit=count - 1,
             rows=np.arange(count - 1, dtype=np.int32),
+            targets=ids[1:],
             top=top,
         )
         if count == 1:  # nothing stands before its only token

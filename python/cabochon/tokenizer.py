@@ -221,6 +221,27 @@ class Tokenizer:
         _check_text(text)
         return self._need().encoder.encode(text, add_special_tokens=False).ids
 
+    def encode_split(self, text: str, at: int) -> tuple[list[int], int]:
+        """Ids of `text`, control strings as text, and how many of the first of them stand for
+        characters before `at` alone.
+
+        Raises:
+            InvalidArgument: as `encode`.
+        """
+        _check_text(text)
+        found = self._need().encoder.encode(text, add_special_tokens=False)
+        return found.ids, sum(end <= at for _, end in found.offsets)
+
+    def count_bytes(self, ids: Iterable[int]) -> int:
+        """UTF-8 bytes that `ids` stand for, control tokens by their names."""
+        vocabulary = self._need()
+        texts, size = vocabulary.texts, len(vocabulary.texts)
+        return sum(
+            1 if token_id in vocabulary.bytes else len(texts[token_id].encode())
+            for token_id in ids
+            if token_id < size
+        )
+
     def split_control(self, text: str) -> list[str | int]:
         """`text` as runs of plain text and ids of the control tokens whose names stand in it."""
         pieces: list[str | int] = []

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import display
+from .errors import InvalidArgument
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -174,6 +175,114 @@ class TokenLogprobs(Record):
             f"TokenLogprobs({self.token_ids.size} tokens, total={self.total:.3f}, "
             f"perplexity={self.perplexity:.3f})"
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Score(Record):
+    """Log-probability (natural) of one continuation given its prompt."""
+
+    logprob: float  # sum of logprobs, in float64; 0.0 for an empty continuation
+    logprobs: Floats  # [m]
+    token_ids: Ints  # [m]
+    is_greedy: bool  # every token was the most likely one, ties to the lowest id
+    num_bytes: int | None  # of its text in UTF-8, None: ids of a model without a tokenizer
+    per_token: float  # logprob / m, 0.0 for an empty continuation
+    per_byte: float  # logprob / num_bytes, 0.0 for an empty one, nan where num_bytes is None
+
+    @classmethod
+    def of(cls, token_ids: Ints, logprobs: Floats, is_greedy: bool, num_bytes: int | None) -> Score:
+        """From what is known of its tokens."""
+        total = math.fsum(logprobs.tolist())
+        return cls(
+            logprob=total,
+            logprobs=logprobs,
+            token_ids=token_ids,
+            is_greedy=is_greedy,
+            num_bytes=num_bytes,
+            per_token=total / max(1, token_ids.size),
+            per_byte=math.nan if num_bytes is None else total / max(1, num_bytes),
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"Score(logprob={self.logprob:.3f}, {self.token_ids.size} tokens, "
+            f"is_greedy={self.is_greedy})"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Scores(Record):
+    """Continuations of one prompt, in the order given."""
+
+    scores: tuple[Score, ...]
+    best: int  # index of the largest sum, the first of equal ones
+    probabilities: npt.NDArray[np.float64]  # [continuations], softmax of the sums
+
+    @classmethod
+    def of(cls, scores: Iterable[Score]) -> Scores:
+        """From each of them."""
+        found = tuple(scores)
+        sums = np.array([score.logprob for score in found])
+        weights = np.exp(sums - sums.max())
+        return cls(scores=found, best=int(sums.argmax()), probabilities=weights / weights.sum())
+
+    def choose(self, by: str = "logprob", *, unconditional: Scores | None = None) -> int:
+        """Index of the largest, the first of equal ones.
+
+        Args:
+            by: "logprob" (the sum), "per_token" or "per_byte".
+            unconditional: scores of the same continuations after an empty prompt, which are taken
+                off first: how much more likely the prompt made each of them.
+
+        Raises:
+            InvalidArgument: another `by`, other continuations, or bytes that nobody knows.
+        """
+        if by not in ("logprob", "per_token", "per_byte"):
+            raise InvalidArgument(
+                f"by is {by!r}, expected 'logprob', 'per_token' or 'per_byte'", argument="by"
+            )
+        values = np.array([getattr(score, by) for score in self.scores])
+        if unconditional is not None:
+            ids = [score.token_ids.tolist() for score in self.scores]
+            others = [score.token_ids.tolist() for score in unconditional.scores]
+            if ids != others:
+                raise InvalidArgument(
+                    f"unconditional has {len(others)} continuations, expected the same "
+                    f"{len(ids)}, token by token",
+                    argument="unconditional",
+                )
+            values -= [getattr(score, by) for score in unconditional.scores]
+        if np.isnan(values).any():
+            raise InvalidArgument(
+                "by is 'per_byte', but the continuations are ids of a model without a tokenizer: "
+                "expected 'logprob' or 'per_token'",
+                argument="by",
+            )
+        return int(values.argmax())
+
+    def __repr__(self) -> str:
+        return (
+            f"Scores({len(self.scores)} continuations, best={self.best}, "
+            f"probability={self.probabilities[self.best]:.3f})"
+        )
+
+    def _repr_html_(self) -> str:
+        head = ("", "log-probability", "share", "per token", "per byte", "tokens", "greedy")
+        rows: list[Sequence[str]] = [
+            (
+                f"{index}{' (best)' if index == self.best else ''}",
+                f"{score.logprob:.3f}",
+                f"{share:.1%}",
+                f"{score.per_token:.3f}",
+                f"{score.per_byte:.3f}",
+                str(score.token_ids.size),
+                "yes" if score.is_greedy else "no",
+            )
+            for index, (score, share) in enumerate(
+                zip(self.scores, self.probabilities, strict=True)
+            )
+        ]
+        return display.html_table(head, rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ import pytest
 
 import cabochon
 from cabochon.errors import (
+    CabochonWarning,
     CheckpointError,
     ContextOverflow,
     InvalidArgument,
@@ -153,12 +154,36 @@ def test_positions_that_are_none_are_refused(model: Any, positions: Any) -> None
         model.logits([5, 6, 7], positions=positions)
 
 
-def test_bos_is_true_false_or_auto(model: Any) -> None:
+def test_bos_is_true_false_or_auto(model: Any, load: Load, base_folder: Path) -> None:
     with pytest.raises(InvalidArgument, match="bos is 'yes'"):
         model.logprobs("Hi", bos="yes")
     bos = model.encode("", bos=True)
     assert model.logprobs([5, 6], bos=True).token_ids.tolist() == [*bos, 5, 6]
-    assert model.logprobs("Hi", bos=False).token_ids.tolist() == model.encode("Hi").tolist()
+    base = load(base_folder)
+    assert base.logprobs("Hi", bos=False).token_ids.tolist() == base.encode("Hi").tolist()
+    assert base.logprobs("Hi").token_ids.tolist() == base.encode("Hi", bos=True).tolist()
+
+
+@pytest.mark.parametrize("name", ["logprobs", "logits"])
+def test_a_keyword_that_reading_does_not_take_is_refused(model: Any, name: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"{name}: unknown keyword 'boss': did you mean bos"):
+        getattr(model, name)([5], boss=True)
+
+
+def test_logprobs_of_raw_text_warn_where_the_model_is_instruction_tuned(
+    model: Any, load: Load, base_folder: Path
+) -> None:
+    message = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+
+    with pytest.warns(CabochonWarning, match="says little of it") as caught:
+        found = model.logprobs(["Hi", "Hello"])
+
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert found[0].token_ids.tolist() == model.encode("Hi", bos=True).tolist()
+    # Warnings are errors in tests: none here.
+    model.logprobs([message, [5, 6], model.render(message[:1])])
+    load(base_folder).logprobs("Hi")
 
 
 def test_one_token_has_no_log_probability(model: Any) -> None:
@@ -188,6 +213,7 @@ def test_after_close_every_use_is_refused_and_closing_twice_is_fine(demo_folder:
         lambda: next(unfinished),
         lambda: model.logits([5]),
         lambda: model.logprobs([5]),
+        lambda: model.score([5], [[5]]),
         lambda: model.encode("a"),
         lambda: model.decode([5]),
         lambda: model.render([{"role": "user", "content": "a"}]),
@@ -226,7 +252,7 @@ def test_functions_that_are_to_come_say_so(use: Callable[[], Any]) -> None:
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("score", ("a", ["b"])), ("inspect", ("a",)), ("compare", (None,)),
+        ("inspect", ("a",)), ("compare", (None,)),
         ("verify", ()), ("evaluate", ()),
     ],
 )  # fmt: skip

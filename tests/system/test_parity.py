@@ -15,7 +15,7 @@ import pytest
 
 import tiny
 from first_difference import check_logits, first_layer, looks_like
-from golden import Golden
+from golden import LOGIT_BOUND, Golden
 
 GoldenOf = Callable[[str], Golden]
 every_model = pytest.mark.parametrize("name", tiny.MODELS)
@@ -142,3 +142,28 @@ def check_tokens(found: Sequence[int], recorded: Golden) -> None:
             f"transformers prefers by {recorded.greedy_margins[step]:.3g} "
             f"(position {len(recorded.prompt) + step})"
         )
+
+
+@every_model
+def test_scores_are_the_sums_of_log_probabilities_that_the_recorded_logits_give(
+    name: str, golden: GoldenOf
+) -> None:
+    recorded = golden(name)
+    ids = recorded.prompt
+    normal = recorded.logits.astype(np.float64)
+    normal -= np.log(np.exp(normal).sum(axis=-1, keepdims=True))
+    cuts = [1, 2, len(ids) // 2, len(ids) - 1]
+    assert np.ptp(normal.max(axis=-1)) > 100 * LOGIT_BOUND, "rows that nobody could tell apart"
+
+    with load(recorded.folder) as model:
+        found = model.score(
+            [ids[:cut] for cut in cuts], [[ids[cut:], ids[cut : cut + 1]] for cut in cuts]
+        )
+
+    for cut, scores in zip(cuts, found, strict=True):
+        expected = normal[np.arange(cut - 1, len(ids) - 1), ids[cut:]]
+        # A target and a sum of exponentials, each within the bound of logits.
+        np.testing.assert_allclose(
+            scores.scores[0].logprobs, expected, rtol=0, atol=2 * LOGIT_BOUND
+        )
+        assert scores.scores[1].logprob == scores.scores[0].logprobs[0]

@@ -17,6 +17,7 @@ import pytest
 
 import tiny
 from first_difference import check_logits, first_layer, looks_like
+from golden import LOGIT_BOUND
 from reference import decoder
 from reference.rope import frequencies
 from reference.rope import rope as rope_reference
@@ -215,6 +216,35 @@ def test_the_engine_agrees_with_transformers_on_this_shape(
                 f"{looks_like(rows, folder, ids)}"
             ),
         )
+
+
+@every_case
+def test_scores_agree_with_the_log_probabilities_of_transformers_on_this_shape(
+    shape: str, seed: int, tmp_path: Path
+) -> None:
+    import cabochon
+
+    folder, config = made(shape, seed, tmp_path / "model")
+    theirs = reference_model(folder)
+    ids = prompts(config)[-1]
+    vocab = tiny.text_config(config)["vocab_size"]
+    draw = np.random.default_rng(seed)
+    afters = [draw.integers(3, vocab, size).tolist() for size in (1, 1, 5, 12)]
+    afters.append([*afters[3][:6], *afters[2]])
+
+    with cabochon.load(folder, kv="f32") as model:
+        found = model.score(ids, afters)
+
+    for after, score in zip(afters, found.scores, strict=True):
+        rows = expected_logits(theirs, [*ids, *after])[len(ids) - 1 : -1]
+        logprobs = torch.log_softmax(torch.from_numpy(rows).double(), dim=-1).numpy()
+        expected = logprobs[np.arange(len(after)), after]
+        # A target and a sum of exponentials, each within the bound of logits.
+        np.testing.assert_allclose(score.logprobs, expected, rtol=0, atol=2 * LOGIT_BOUND)
+        assert score.logprob == pytest.approx(expected.sum(), abs=2 * LOGIT_BOUND * len(after))
+        margin = np.sort(logprobs, axis=1)[:, -1] - expected
+        if not ((margin > 0) & (margin < 2 * LOGIT_BOUND)).any():
+            assert score.is_greedy == bool((margin == 0).all())
 
 
 @pytest.mark.parametrize("shard_size", ["100KB", "1GB"])

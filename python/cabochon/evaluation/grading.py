@@ -37,6 +37,7 @@ class Output:
     finish_reason: str = "stop"
     cut_in: str | None = None  # "thinking", "answer", "tool_call" where it was cut
     before: tuple[Output, ...] = ()  # answers of the earlier turns
+    choice_logprobs: tuple[float, ...] | None = None  # of a case whose choices are scored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ _MODULES = {
     "privacy": "safety",
     "refusal": "safety",
     "json": "structured",
-    "answer": "answers",
+    **dict.fromkeys(("number", "letter", "expression", "choice", "needles"), "answers"),
 }
 
 

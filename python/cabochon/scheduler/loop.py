@@ -227,6 +227,8 @@ class Loop:
                 if not sequence.is_over:
                     self._answer(sequence, position, result, wish, logits)
                 wish += 1
+            if not sequence.is_over:
+                sequence.turn_back()
 
     def _answer(
         self,
@@ -269,9 +271,9 @@ def _arguments(step: list[Slice]) -> dict[str, Any]:
         sequence = piece.sequence
         tokens.append(sequence.tokens[sequence.position : sequence.position + piece.rows])
         slices.append((first_row, piece.rows, sequence.position))
-        for position in piece.wanted:
+        for position, target in zip(piece.wanted, sequence.targets(piece.wanted), strict=True):
             row = first_row + position - sequence.position
-            wishes.append((row, _WANTS[sequence.want], sequence.target(position)))
+            wishes.append((row, _WANTS[sequence.want], target))
         first_row += piece.rows
     sequences = [piece.sequence for piece in step]
     return {

@@ -109,11 +109,17 @@ class Scheduler:
             step.append(Slice(sequence, rows, sequence.wanted(rows)))
             left -= rows
         for piece in step:
+            assert self._sees_all(piece.sequence), "it turned back further than its ring reaches"
             # Even a step that is interrupted may have overwritten what was in its place before.
             written = self.shape.end(piece.sequence.position + piece.rows)
             first = written - self.shape.ring_pages
             piece.sequence.ring_first = max(piece.sequence.ring_first, first)
         return step
+
+    def _sees_all(self, sequence: Sequence) -> bool:
+        """Whether its ring holds all that its next token can see."""
+        shape = self.shape
+        return not shape.ring_pages or shape.first_seen(sequence.position) >= sequence.ring_first
 
     def take_copies(self) -> list[PageCopy]:
         """What must be copied, in this order, before the step that `next_step` gave."""

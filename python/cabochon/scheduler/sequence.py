@@ -6,6 +6,8 @@ Knows no text, no pages' bytes and no engine. What becomes of the answers is its
 from __future__ import annotations
 
 import time
+from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -63,6 +65,16 @@ class Sampling:
     bias_values: Floats
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Branch:
+    """Another end of a sequence: it turns back to `position` and goes on with other tokens."""
+
+    position: int  # all before it is common with the end before this one
+    tokens: Ints  # [n], at least one
+    rows: Ints  # as those of a sequence
+    targets: Ints
+
+
 _NO_PAGES = np.empty(0, np.int32)
 
 
@@ -81,13 +93,17 @@ class Sequence:
         want: Want,
         limit: int,
         rows: Ints | None = None,
+        targets: Ints | None = None,
+        branches: Iterable[Branch] = (),
         top: int = 0,
         sampling: Sampling | None = None,
         past: Past | None = None,
         keeps: bool = False,
     ) -> None:
         """limit: tokens it may ever hold; rows: ascending positions wanted (None: the last);
-        past: what it may go on from, which then may be its own; keeps: it leaves one behind."""
+        targets: of each of rows the next token that Want.TARGET asks for, so that a row may stand
+        there several times; branches: what is computed once all before is; past: what it may go on
+        from, which then may be its own; keeps: it leaves one behind."""
         self.tokens = prompt  # room for `limit` from start on
         self.count = self.prompt_count = int(prompt.size)
         self.position = 0
@@ -95,7 +111,8 @@ class Sequence:
         self.consumer: Consumer | None = consumer  # let go of at the end: it may hold gigabytes
         self.want, self.top, self.sampling = want, top, sampling
         self.engine_sampling: object = None  # `sampling` as the engine takes it, made by the loop
-        self._rows = rows
+        self._rows, self._targets = rows, targets
+        self._branches = deque(branches)
         self.past, self.keeps = past, keeps
         self.left: Past | None = None  # what it has left, once it is over
         self.cached = 0  # tokens of its prompt that were in the cache when it began
@@ -122,6 +139,8 @@ class Sequence:
     def release(self) -> None:
         """It is over: its pages belong to somebody else now."""
         self.consumer = self.past = self.mask = None
+        self._rows = self._targets = None
+        self._branches.clear()
         self.global_pages = self.sliding_pages = _NO_PAGES
         self.rings = []
         self.tokens = self.tokens[: self.count].copy()
@@ -134,7 +153,7 @@ class Sequence:
     @property
     def is_decoding(self) -> bool:
         """One known token is left to compute, and the prompt is behind it."""
-        return self.position >= self.prompt_count
+        return self.want is Want.SAMPLE and self.position >= self.prompt_count
 
     @property
     def uncomputed(self) -> int:
@@ -158,9 +177,21 @@ class Sequence:
             return self.uncomputed
         return int(self._rows[first + most_wanted]) - self.position
 
-    def target(self, position: int) -> int:
-        """The token that follows `position`, -1 when it is to be drawn."""
-        return int(self.tokens[position + 1]) if self.want is Want.TARGET else -1
+    def targets(self, wanted: list[int]) -> list[int]:
+        """The tokens asked for at each of `wanted`, the rows of the next step; -1: no given one."""
+        if self._targets is None or self._rows is None or not wanted:
+            return [-1] * len(wanted)
+        first = int(np.searchsorted(self._rows, wanted[0]))
+        return [int(token) for token in self._targets[first : first + len(wanted)]]
+
+    def turn_back(self) -> None:
+        """Goes on with its next branch, if it has one and all before is computed."""
+        if self.uncomputed or not self._branches:
+            return
+        branch = self._branches.popleft()
+        self.position, self.count = branch.position, branch.position + branch.tokens.size
+        self.tokens[self.position : self.count] = branch.tokens
+        self._rows, self._targets = branch.rows, branch.targets
 
     def append(self, token: int) -> None:
         """A drawn token; it is computed by the next step."""

@@ -203,6 +203,35 @@ def test_what_is_reported_of_a_row_is_what_its_logits_say(tmp_path, vocab, forma
             np.testing.assert_array_equal(bits(getattr(step, name)), bits(getattr(steps[0], name)))
 
 
+@pytest.mark.parametrize("gain", [0.02, 1.0, 20.0])  # flat, as trained, most logits at the caps
+def test_log_probabilities_over_a_whole_vocabulary_are_within_4e_6_of_float64(tmp_path, gain):
+    config = one_layer(262_144) | {"final_logit_softcapping": 30.0}
+    tensors = tiny.make_tensors(config, 1, dtype="f32")
+    tensors["model.norm.weight"] = gain * (1 + tensors["model.norm.weight"]) - 1
+    bench = Bench(tiny.write_files(tmp_path, config, tensors), threads=2)
+    ids = prompt(3, 5, bench.vocab)
+
+    found = bench.step([(0, ids, 0)], top=256)
+
+    logits = found.logits.astype(np.float64)
+    log_sums = np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    expected = np.take_along_axis(logits - log_sums, found.top_ids, axis=1)
+    assert gain < 20 or (logits.max() == 30 and logits.min() == -30)
+    # Half a unit in the last place of the result is 3.8e-6 at most (below 128), for the sums in
+    # float32 the rest: with random signs, sqrt(256) * 2**-24 of each lane.
+    assert np.abs(found.top_logprobs - expected).max() <= 4e-6
+    # A target far down has the largest numbers of all.
+    lowest = logits.argmin(axis=1)
+    wishes = np.array([(row, _core.WANT_TARGET, lowest[row]) for row in range(5)], np.int32)
+    pages = bench.pages(1)
+    last = bench.engine.step(
+        ids, np.array([[0, 5, 0]]), [pages[0]], [pages[1]], wishes, [None], [None]
+    )
+    expected = (logits - log_sums)[np.arange(5), lowest]
+    assert expected.min() < (-12 if gain < 1 else -20)
+    assert np.abs(last.logprobs - expected).max() <= 4e-6
+
+
 @pytest.mark.parametrize("kv", ["bf16", "int8"])
 def test_a_history_of_several_partitions_has_the_same_bits_for_every_thread_count(folder, kv):
     # 1,500 positions are three partitions of 512 keys, which threads share out for a single row.
@@ -348,6 +377,59 @@ def test_every_kind_of_wish_agrees_with_the_logits(tiny_checkpoint):
     np.testing.assert_array_equal(sample.tokens, order[:, 0])
     np.testing.assert_array_equal(sample.best, order[:, 0])
     assert not sample.status.any() and not sample.failures.any()
+
+
+@pytest.mark.parametrize("targets", [1, 2, 47, 48, 49, 200])  # rows of the head: 48 at a time
+def test_any_number_of_targets_may_be_asked_for_of_one_row(tiny_checkpoint, targets):
+    bench = Bench(tiny_checkpoint("gemma3"))
+    ids = prompt(6, 20, bench.vocab)
+    asked = np.random.default_rng(targets).integers(0, bench.vocab, (20, targets))
+    batch = dict(
+        tokens=ids,
+        slices=np.array([[0, 20, 0]]),
+        global_pages=[bench.pages(0)[0]],
+        sliding_pages=[bench.pages(0)[1]],
+        sampling=[None],
+        histories=[None],
+    )
+
+    found = bench.engine.step(
+        **batch,
+        wishes=np.array(
+            [(row, _core.WANT_TARGET, token) for row in range(20) for token in asked[row]], np.int32
+        ),
+        top=2,
+    )
+
+    for column in range(targets):
+        alone = bench.engine.step(
+            **batch,
+            wishes=np.array(
+                [(row, _core.WANT_TARGET, asked[row, column]) for row in range(20)], np.int32
+            ),
+            top=2,
+        )
+        every = slice(column, None, targets)
+        np.testing.assert_array_equal(found.tokens[every], asked[:, column])
+        np.testing.assert_array_equal(bits(found.logprobs[every]), bits(alone.logprobs))
+        np.testing.assert_array_equal(found.best[every], alone.best)
+        np.testing.assert_array_equal(found.top_ids[every], alone.top_ids)
+
+
+@pytest.mark.parametrize("others", [_core.WANT_SAMPLE, _core.WANT_LOGITS, _core.WANT_TOP])
+def test_only_targets_may_share_a_row(tiny_checkpoint, others):
+    bench = Bench(tiny_checkpoint("gemma3"))
+    for pair in ([others, _core.WANT_TARGET], [_core.WANT_TARGET, others], [others, others]):
+        with pytest.raises(InvalidArgument, match="only targets may be asked for twice of a row"):
+            bench.engine.step(
+                tokens=np.array([3, 4], np.int32),
+                slices=np.array([[0, 2, 0]]),
+                global_pages=[bench.pages(0)[0]],
+                sliding_pages=[bench.pages(0)[1]],
+                wishes=np.array([(1, want, 0) for want in pair], np.int32),
+                sampling=[GREEDY],
+                histories=[None],
+            )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Harnesses that run a `Model`: one module each, imported by name, each with its own extra."""
