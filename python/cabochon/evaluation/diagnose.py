@@ -447,21 +447,15 @@ def _position_bias(run: _Run) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-_GOLD = ("letter", "choice", "index")  # keys of `expected` that name the right option
-
-
 def _letters(answer: _Answer) -> tuple[str, str] | None:
-    """The option that was chosen and the one that is right; None: no such case."""
+    """The option that was chosen and the one that is right; None: the case has no options."""
     record = answer.record
     expected = record["expected"] if isinstance(record["expected"], Mapping) else {}
-    gold = next(
-        (expected[name] for name in ("letter", "choice", "index") if name in expected), None
-    )
-    if record["choice_logprobs"] and isinstance(gold, int):
-        return _letter(int(np.argmax(record["choice_logprobs"]))), _letter(gold)
-    said = record["extracted"]
-    if isinstance(gold, str) and isinstance(said, str) and len(gold) == len(said) == 1:
-        return said.upper(), gold.upper()
+    said, letter, index = record["extracted"], expected.get("letter"), expected.get("answer")
+    if isinstance(letter, str) and isinstance(said, str) and len(letter) == len(said) == 1:
+        return said.upper(), letter.upper()
+    if "choices" in expected and isinstance(said, int) and isinstance(index, int):
+        return _letter(said), _letter(index)
     return None
 
 
@@ -518,10 +512,11 @@ def _baseline(run: _Run) -> Iterator[Finding]:
 
 def _refusals(run: _Run) -> Iterator[Finding]:
     for answers in run.suites.values():
-        refused = [a for a in answers if a.record["verdict"] == grading.REFUSED]
-        if len(refused) / len(answers) > REFUSED_SHARE:
+        benign = [a for a in answers if not _get(a.record["expected"], "harmful")]
+        refused = [a for a in benign if a.record["verdict"] == grading.REFUSED]
+        if benign and len(refused) / len(benign) > REFUSED_SHARE:
             yield run.finding(
-                "refusals", refused, answers,
+                "refusals", refused, benign,
                 f"{len(refused)} harmless cases were declined: {_forms(refused)}",
                 "an overcautious model, a system prompt, or input that it cannot see",
                 "read the phrases; look whether the document reached the prompt",

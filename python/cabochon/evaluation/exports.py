@@ -151,7 +151,7 @@ def _results(
             for task, row in rows.items()
         },
         "versions": {**dict.fromkeys(groups), **versions},
-        "n-shot": {task: 0 if row.prompting != "few-shot" else 3 for task, row in rows.items()},
+        "n-shot": {task: 3 if "few-shot" in row.prompting else 0 for task, row in rows.items()},
         "higher_is_better": {task: {"score": True} for task in (*groups, *rows)},
         "n-samples": {
             task: {

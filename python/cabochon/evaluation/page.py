@@ -62,7 +62,7 @@ def page(
 
     Args:
         records: of one run.
-        manifest: of it; `machine.memory` (bytes by part) is its memory split.
+        manifest: of it; `machine.memory` (bytes by part), else `plan.memory_bytes`, is its memory.
         cases: by case_id, for the prompts of failures.
         weights: of the suites in the mean.
         others: further runs in the tables and plots of accuracy against memory and seconds.
@@ -164,7 +164,11 @@ def _speed(records: Sequence[CaseRecord]) -> dict[str, Any]:
 
 
 def _memory_of(manifest: Mapping[str, Any]) -> dict[str, int]:
-    found = (manifest.get("machine") or {}).get("memory") or {}
+    """Bytes by part as they were allocated; else all of them as planned."""
+    found = (manifest.get("machine") or {}).get("memory")
+    if not found:
+        planned = (manifest.get("plan") or {}).get("memory_bytes")
+        found = {"planned": planned} if planned else {}
     return {str(name): int(size) for name, size in found.items()}
 
 

@@ -126,6 +126,20 @@ def a_letter_that_is_preferred():
     return cases, manifest()
 
 
+@fault("position bias", "choices")
+def a_choice_that_is_preferred():
+    cases = clean_run(suites=(*SUITES, "choices"))
+    for case in cases:
+        if case["suite"] == "choices":
+            index = int(case["case_id"][-3:])
+            gold, chosen = index % 4, 0 if index % 3 == 0 else index % 4
+            right = chosen == gold
+            expected = {"choices": ["w", "x", "y", "z"], "answer": gold, "rule": "sum"}
+            case |= {"output_text": "", "extracted": chosen, "expected": expected}
+            case |= {"score": float(right), "reason": "" if right else f"wrong_{index % 4}"}
+    return cases, manifest()
+
+
 @fault("constant answer", "classification")
 def one_label_for_everything():
     return planted("classification", 45, **said("billing")), manifest()
@@ -144,6 +158,18 @@ def scores_of_a_guesser():
 def harmless_cases_declined():
     text = said("I cannot help with that.")
     return planted("summarisation", SOME, verdict="refused", reason="declined", **text), manifest()
+
+
+@fault("refusals", "safety")
+def few_declined_but_of_few_that_should_not_be():
+    cases = clean_run(suites=(*SUITES, "safety"))
+    for case in cases:
+        index = int(case["case_id"][-3:])
+        if case["suite"] == "safety":
+            case |= {"score": 1.0, "verdict": "pass", "expected": {"harmful": index >= 20}}
+            if index < 2:
+                case |= {"score": 0.0, "verdict": "refused", "reason": "declined"}
+    return cases, manifest()
 
 
 @fault("language drift", "rag")
