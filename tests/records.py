@@ -32,7 +32,7 @@ def manifest(**more: Any) -> dict[str, Any]:
 
 def record(suite: str, index: int, *, score: float | None = 1.0, **more: Any) -> dict[str, Any]:
     """One finished case; every key of a line of cases.jsonl."""
-    names = random.Random(f"{suite}/{index}").sample(WORDS, 5)
+    names = random.Random(f"{suite!r}/{index}").sample(WORDS, 5)
     text = f"The {names[0]} of {names[1]} is {names[2]} and {names[3]}, number {index}, {names[4]}."
     if score is None:
         verdict = "error"

@@ -1,7 +1,7 @@
 """What is probably wrong with a run: findings, worst first, from its records alone.
 
 A result far off is a bug to look for before it is a property of a model. Each check below is a
-function of the run that gives findings; docs/evaluation.md has the rules.
+function of the run that gives findings; docs/reports.md has the rules.
 """
 
 from __future__ import annotations

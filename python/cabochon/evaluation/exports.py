@@ -65,14 +65,15 @@ def to_lm_eval(
     folder.mkdir(parents=True, exist_ok=True)
     date = _date(records, manifest)
     ending = date.replace(tzinfo=None).isoformat().replace(":", "-")
+    rows = _tasks(summary.suites)
     samples = {
-        _task(row): [
+        task: [
             _sample(index, record, (cases or {}).get(record["case_id"]))
             for index, record in enumerate(_ordered(records, row))
         ]
-        for row in summary.suites
+        for task, row in rows.items()
     }
-    results = _results(summary, manifest, model, date, samples)
+    results = _results(summary, rows, manifest, model, date, samples)
     files = [folder / f"results_{ending}.json"]
     files[0].write_text(json.dumps(jsonable(results), indent=2), encoding="ascii")
     for task, lines in samples.items():
@@ -82,9 +83,18 @@ def to_lm_eval(
     return files
 
 
-def _task(row: SuiteSummary) -> str:
-    name = row.suite if row.prompting == PLAIN else f"{row.suite}_{row.prompting}"
-    return f"{_GROUP}_" + re.sub(r"\W", "_", name, flags=re.ASCII)
+def _tasks(rows: Iterable[SuiteSummary]) -> dict[str, SuiteSummary]:
+    """Rows by a name that a file can have; a second one of the same letters gets a number."""
+    found: dict[str, SuiteSummary] = {}
+    for row in rows:
+        name = row.suite if row.prompting == PLAIN else f"{row.suite}_{row.prompting}"
+        task = first = f"{_GROUP}_" + re.sub(r"\W", "_", name, flags=re.ASCII)
+        number = 1
+        while task in found:
+            number += 1
+            task = f"{first}_{number}"
+        found[task] = row
+    return found
 
 
 def _ordered(records: Iterable[CaseRecord], row: SuiteSummary) -> list[CaseRecord]:
@@ -116,12 +126,12 @@ def _metrics(name: str, row: SuiteSummary) -> dict[str, Any]:
 
 def _results(
     summary: Summary,
+    rows: Mapping[str, SuiteSummary],
     manifest: Mapping[str, Any],
     model: str,
     date: datetime,
     samples: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> dict[str, Any]:
-    rows = {_task(row): row for row in summary.suites}
     results = {task: _metrics(task, row) for task, row in rows.items()}
     groups: dict[str, Any] = {}
     if summary.score is not None:
@@ -230,7 +240,7 @@ def to_csv(path: str | Path, records: Sequence[CaseRecord]) -> None:
     characters that readers of CSV stumble over are escapes (`visible`)."""
     names = columns(records)
     with Path(path).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(file)  # CRLF: then cells with CR or LF are quoted
         writer.writerow(names)
         for record in records:
             writer.writerow([_cell(record.get(name)) for name in names])

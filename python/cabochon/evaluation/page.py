@@ -212,7 +212,8 @@ def _plots(points: Sequence[tuple[Any, ...]]) -> tuple[list[str], str]:
     names = [(visible(str(name)), *rest) for name, *rest in points]
     try:
         for index, cost in ((2, "memory, GiB"), (3, "median answer, s")):
-            if known := _known(names, index):
+            known = _known(names, index)
+            if len(known) > 1:
                 drawn.append(plots.scatter(known, cost))
     except MissingExtra as error:
         return [], str(error)

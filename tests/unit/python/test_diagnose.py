@@ -6,6 +6,7 @@ import inspect
 import itertools
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ import pytest
 
 from cabochon.chat.template import SUPERSEDED
 from cabochon.evaluation import diagnose as diagnose_module
-from cabochon.evaluation.cases import read_case
+from cabochon.evaluation import suites
+from cabochon.evaluation.cases import read_case, read_cases
 from cabochon.evaluation.diagnose import diagnose
 from cabochon.evaluation.failures import failures
+from cabochon.evaluation.grading import grade, written
 from records import SUITES, clean_run, manifest, record, said
 
 Run = tuple[list[dict[str, Any]], dict[str, Any]]
@@ -248,6 +251,28 @@ def test_a_clean_run_yields_no_finding():
 
     assert not found, found.table()
     assert found.table() == "no finding"
+
+
+def test_the_ideal_answers_of_all_shipped_cases_are_a_clean_run():
+    files = sorted(Path(suites.__file__).parent.glob("*.jsonl"))
+    if not files:
+        pytest.skip("no suite is shipped")
+    cases = []
+    for case in itertools.chain.from_iterable(map(read_cases, files)):
+        texts = [case.ideal[0]] if isinstance(case.ideal[0], str) else list(case.ideal[0])
+        verdict = grade(case, written(case.ideal[0])).to_dict()
+        verdict.pop("parts")
+        if case.grader == "tests":  # runs code
+            verdict |= {"score": 1.0, "verdict": "pass", "reason": ""}
+        names = ("case_id", "suite", "family", "cluster_id", "language", "grader")
+        own = {name: getattr(case, name) for name in names}
+        own |= {"expected": dict(case.expected), "key": case.case_id}
+        cases.append({**record(case.suite, 0), **said(texts[-1], controls=True), **own, **verdict})
+
+    found = diagnose(cases, manifest())
+
+    assert {case["score"] for case in cases} == {1.0}
+    assert not found, found.table()
 
 
 def test_every_finding_but_the_notes_is_planted():

@@ -148,6 +148,16 @@ def test_lm_eval_files_hold_the_scores_of_the_summary_and_every_answer(tmp_path)
     assert len(talk["resps"]) == len(talk["arguments"]) == len(talk["filtered_resps"]) == 2
 
 
+def test_suites_whose_names_differ_in_signs_alone_keep_files_of_their_own(tmp_path):
+    records = [record("a b", 0), record("a-b", 0), record("a_b", 0)]
+
+    files = exports.to_lm_eval(tmp_path, records, manifest())
+
+    names = ["cabochon_a_b", "cabochon_a_b_2", "cabochon_a_b_3"]
+    assert [path.name.removeprefix("samples_").rpartition("_")[0] for path in files[1:]] == names
+    assert all(len(path.read_text("ascii").splitlines()) == 1 for path in files[1:])
+
+
 def test_prompts_stand_in_samples_where_the_cases_are_at_hand(tmp_path):
     case = read_case(
         {

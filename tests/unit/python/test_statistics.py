@@ -57,6 +57,22 @@ GOLDEN = [
 ]
 
 
+def test_ends_of_intervals_and_p_are_the_same_on_every_machine_and_numpy():
+    scores = [index * 37 % 101 / 100 for index in range(60)]
+    sample = Sample.of(scores, [f"c{index % 20:02}" for index in range(60)])
+    flipped = Sample.of([score - 0.42 for score in scores])
+
+    found = statistics.estimate(sample, "a key")
+
+    # `log`, `erfc` and `sqrt` of the C library may differ in their last place.
+    assert math.isclose(found.low, LOW, rel_tol=1e-13)
+    assert math.isclose(found.high, HIGH, rel_tol=1e-13)
+    assert statistics.sign_flip(flipped, "a key") == P
+
+
+LOW, HIGH, P = 0.4525378511214539, 0.5371666666666746, 0.053894610538946106
+
+
 def test_equal_keys_give_equal_numbers_and_another_key_gives_others():
     random = np.random.default_rng(0)
     values = random.random(50).round(2)
