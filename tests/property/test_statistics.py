@@ -51,6 +51,17 @@ def test_mcnemar_is_that_of_statsmodels_and_scipy_on_1000_tables():
     assert worst <= CLOSE
 
 
+def test_the_bound_without_failures_is_the_exact_one_of_scipy():
+    worst = 0.0
+
+    for n in range(1, TABLES + 1):
+        test = scipy_stats.binomtest(0, n, alternative="less")
+        expected = test.proportion_ci(0.95, method="exact").high
+        worst = max(worst, abs(statistics.failure_bound(n) - expected))
+
+    assert worst <= CLOSE
+
+
 def test_chi_square_is_that_of_scipy_on_1000_values():
     random = np.random.default_rng(8)
     worst = 0.0

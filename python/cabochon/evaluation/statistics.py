@@ -127,7 +127,7 @@ def wilson(rate: float, n: float) -> tuple[float, float]:
     return low, high
 
 
-def failure_bound(n: int) -> float:
+def failure_bound(n: float) -> float:
     """The largest failure rate that n cases without a failure leave possible, at 95 %:
     1 - 0.05^(1/n)."""
     return -math.expm1(math.log(0.05) / n)
@@ -220,8 +220,8 @@ def estimate(sample: Sample, key: str, *, is_difference: bool = False) -> Estima
     resampled clusters where clusters repeat.
 
     Without any spread resampling says nothing: there stands Wilson's interval over the
-    independent units, which is too wide rather than too narrow. A difference without spread has
-    the interval of no width at itself.
+    independent units, which is too wide rather than too narrow; of a difference what as many
+    units without an exception leave possible (`failure_bound`).
 
     Args:
         key: decides the resamples, with nothing else.
@@ -234,7 +234,7 @@ def estimate(sample: Sample, key: str, *, is_difference: bool = False) -> Estima
     if (is_rate and units == sample.n) or (not has_spread and not is_difference):
         method, (low, high) = "wilson", wilson(mean, units)
     elif not has_spread:
-        method, low, high = "no spread", mean, mean
+        method, (low, high) = "no spread", _same_everywhere(mean, units)
     else:
         method = "bca" if units == sample.n else "cluster bootstrap"
         low, high = bca(sample.fixed_mean, resampled_means(sample, key), influences)
@@ -247,6 +247,13 @@ def estimate(sample: Sample, key: str, *, is_difference: bool = False) -> Estima
         clusters=units,
         method=method,
     )
+
+
+def _same_everywhere(difference: float, units: float) -> tuple[float, float]:
+    """Where a mean in [-1, 1] may lie when all of the units had this very difference: the rest
+    may be anything, but at 95 % it is no larger than `failure_bound`."""
+    rest = failure_bound(units)
+    return difference - rest * (1 + difference), difference + rest * (1 - difference)
 
 
 def stratified(
@@ -272,7 +279,7 @@ def stratified(
     if not (np.abs(influences) > 1e-15).any():
         # The units that a plain mean of this variance would have.
         units = 1 / math.fsum(share**2 / part.clusters for share, part in pairs)
-        low, high = (mean, mean) if is_difference else wilson(mean, units)
+        low, high = _same_everywhere(mean, units) if is_difference else wilson(mean, units)
         method = "no spread" if is_difference else "wilson"
     else:
         means = np.zeros(RESAMPLES)

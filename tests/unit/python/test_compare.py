@@ -51,10 +51,14 @@ def test_truncated_answers_widen_the_score_by_their_share_and_unparsed_ones_are_
     cases[8] |= {"verdict": "truncated"}
     cases[9] |= {"verdict": "unparsed"}
 
-    (row,) = summarise(cases).suites
+    found = summarise(cases + scores("b", [1.0] * 10))
+    row = found.suites[0]
 
     assert (row.truncated, row.unparsed, row.n) == (1, 1, 10)
     assert (row.score.mean, row.upper) == (0.6, 0.7)
+    assert found.score.mean == 0.8
+    assert math.isclose(found.upper, 0.85)  # half of the mean is suite b
+    assert "at most 85.0 had no answer been cut" in found.headline
 
 
 def test_repeats_are_one_case_and_their_variance_is_told():
@@ -212,7 +216,9 @@ def test_a_run_compared_with_itself_has_no_difference():
     found = compare(cases, manifest(), cases, manifest())
 
     assert found.notes() == []
-    assert found.headline == "+0.0 points (+0.0 to +0.0), p = 1.000, over 60 shared cases"
+    # 60 cases without a difference: at 95 % fewer than 4.9 % of all cases have one.
+    assert found.headline == "+0.0 points (-4.9 to +4.9), p = 1.000, over 60 shared cases"
+    assert [row.difference.method for row in found.rows] == ["no spread"] * 5
     assert {row.adjusted for row in found.rows} == {1.0}
 
 

@@ -109,11 +109,33 @@ def test_repeated_clusters_widen_the_interval_up_to_that_of_the_clusters_alone()
     assert math.isclose(found.high - found.low, alone.high - alone.low, rel_tol=0.1)
 
 
+def test_a_resample_of_clusters_is_the_mean_over_the_cases_that_it_drew():
+    groups = {"a": [0.0, 0.25], "b": [1.0], "c": [0.5, 0.5, 1.0, 0.75]}
+    sample = Sample.of(
+        [value for values in groups.values() for value in values],
+        [name for name, values in groups.items() for _ in values],
+    )
+
+    found = statistics.resampled_means(sample, "a key", 50)
+
+    (drawn,) = statistics._indices("a key", 50, 3)
+    lists = list(groups.values())
+    expected = [np.mean([v for index in row for v in lists[int(index)]]) for row in drawn]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-15)
+    assert len(set(np.round(expected, 9))) > 8
+
+
 def test_scores_without_spread_have_the_wide_interval_of_their_independent_units():
     half = statistics.estimate(Sample.of([0.5] * 8), "a")
     clustered = statistics.estimate(Sample.of([1.0] * 8, ["a", "b"] * 4), "a")
 
+    ties = statistics.estimate(Sample.of([0.0] * 60), "a", is_difference=True)
+    wins = statistics.estimate(Sample.of([1.0] * 15), "a", is_difference=True)
+
     assert (half.low, half.high) == statistics.wilson(0.5, 8)
+    # 0 of 60 leave 4.87 % possible, 0 of 15 18.1 %: of differences that could all be losses.
+    assert (round(ties.low, 4), round(ties.high, 4)) == (-0.0487, 0.0487)
+    assert (round(wins.low, 4), wins.high) == (0.6379, 1.0)
     assert (clustered.low, clustered.high) == statistics.wilson(1.0, 2)
 
 
@@ -164,9 +186,10 @@ def test_a_stratified_mean_weighs_suites_and_not_cases():
 
 
 def test_the_order_of_cases_changes_no_bit():
-    values = [0.1, 0.2, 0.3, 0.7, 0.9, 1.0]
-    names = ["e", "a", "a", "b", "b", "a"]
-    order = [3, 1, 5, 0, 4, 2]
+    random = np.random.default_rng(0)
+    values = random.random(90).tolist()
+    names = [f"c{index % 7}" for index in range(90)]
+    order = random.permutation(90)
 
     found = statistics.estimate(
         Sample.of([values[i] for i in order], [names[i] for i in order]), "k"
