@@ -294,6 +294,25 @@ def test_a_share_under_its_threshold_is_no_finding():
     assert not diagnose(cases, manifest())
 
 
+def test_the_finding_that_cost_most_comes_first_with_its_points():
+    cases = planted("classification", 40, verdict="unparsed", reason="no_label")
+    text = said("<|channel>thought\nLet me see", controls=True)
+    for case in cases[-60:-57]:
+        assert case["suite"] == "rag"
+        case |= {"score": 0.0, "verdict": "truncated", "cut_in": "thinking", **text}
+
+    found = diagnose(cases, manifest())
+
+    assert [finding.name for finding in found] == [
+        "unread answers",
+        "cut in thought",
+        "outlier suite",
+    ]
+    # A fifth of the mean: 40 of 60 and 3 of 60.
+    assert [round(finding.points, 6) for finding in found[:2]] == [round(200 / 15, 6), 1.0]
+    assert [finding.share for finding in found[:2]] == [40 / 60, 3 / 60]
+
+
 def test_formats_that_were_not_measured_are_a_note_behind_everything():
     cases, _ = answers_cut_at_the_limit()
 
