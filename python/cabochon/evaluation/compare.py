@@ -42,15 +42,15 @@ class Paired(Record):
 
     def cells(self) -> list[str]:
         """A line of a table, scores in per cent and points."""
-        adjusted = "" if self.adjusted is None else f"{self.adjusted:.3f}"
+        adjusted = "" if self.adjusted is None else _chance(self.adjusted)
         name = f"{self.suite}, {self.prompting}" if self.prompting else self.suite
         counts = map(str, (self.wins, self.losses, self.ties))
         scores = (f"{100 * score:.1f}" for score in (self.this, self.other))
         found = self.difference
         ends = f"{100 * found.low:+.1f} to {100 * found.high:+.1f}"
         difference = f"{100 * found.mean:+.1f}"
-        p = f"{self.p:.3f}"
-        return [name, str(self.n), *scores, difference, ends, *counts, p, adjusted, self.test]
+        tested = [_chance(self.p), adjusted, self.test]
+        return [name, str(self.n), *scores, difference, ends, *counts, *tested]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ class Comparison(Record):
         found = self.overall.difference
         return (
             f"{100 * found.mean:+.1f} points ({100 * found.low:+.1f} to {100 * found.high:+.1f}), "
-            f"p = {self.overall.p:.3f}, over {self.overall.n} shared cases"
+            f"p {_chance(self.overall.p, '= ')}, over {self.overall.n} shared cases"
         )
 
     def _rows(self) -> tuple[Sequence[str], list[Sequence[str]]]:
@@ -297,6 +297,10 @@ def _differences(
         is_named = any(name == start or name.startswith(f"{start}.") for start in names)
         if is_named and ours.get(name) != theirs.get(name):
             yield f"{name} {_short(ours.get(name))} here, {_short(theirs.get(name))} there"
+
+
+def _chance(p: float, equals: str = "") -> str:
+    return f"{equals}{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -139,6 +139,16 @@ def test_pairs_decide_where_overlapping_intervals_do_not():
     assert ends[0].low < ends[1].high
 
 
+def test_a_p_that_would_be_printed_as_0_is_told_as_under_a_thousandth():
+    ours, theirs = paired("a", 40, 0, 20)
+
+    found = compare(ours, manifest(), theirs, manifest())
+
+    assert "p < 0.001, over 60 shared cases" in found.headline
+    assert found.rows[0].cells()[9:11] == ["< 0.001", "< 0.001"]
+    assert found.rows[0].p == 2.0**-40
+
+
 def test_p_is_exact_under_25_discordant_pairs_and_adjusted_over_the_suites():
     runs = [paired("a", 9, 1, 50), paired("b", 5, 5, 50), paired("c", 6, 0, 54)]
     ours = [case for run in runs for case in run[0]]
