@@ -13,19 +13,16 @@ import unicodedata
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from .. import display
-from ..chat.parser import AnswerParser, read_written
 from ..chat.template import EDGE, PUBLISHED, SUPERSEDED
 from ..tokenizer import CONTROL_NAMES, alternatives
-from ..types import Record
 from . import grading, statistics
-from .summary import BESIDE, CaseRecord, case_scores, run_key, sample_of
+from .findings import SHOWN, Answer, Diagnosis, Finding, Run
+from .summary import CaseRecord, run_key, sample_of
 
 CUT_SHARE = 0.01
 UNREAD_SHARE = NEAR_MISS_SHARE = 0.02
@@ -36,144 +33,9 @@ CYCLE, CYCLES = 20, 3  # tokens, times
 ZLIB_RATIO = 8.0
 OUTLIER_DEVIATIONS, OUTLIER_POINTS, OUTLIER_REASON = 3.0, 0.25, 0.7
 TWIN_POINTS = 0.15
-_SHOWN = 5  # commonest forms, cases to read first
 
 # What a finding is about. The first of a class comes first where two cost the same.
 _ANSWERS, _WHOLE_SUITES, _NOTES = range(3)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding(Record):
-    """One thing that is probably wrong."""
-
-    name: str
-    suite: str  # "" of the whole run
-    seen: str  # what, with its numbers
-    share: float  # of the answers that it was looked for in, 0 to 1
-    points: float  # of the run's score that these answers lost, 0 to 100
-    cases: tuple[str, ...]  # evidence, those that lost most first
-    cause: str
-    next_step: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis(Record, Sequence[Finding]):
-    """Findings, worst first; empty of a clean run."""
-
-    findings: tuple[Finding, ...]
-
-    def __len__(self) -> int:
-        return len(self.findings)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self.findings[index]
-
-    def rows(self) -> tuple[Sequence[str], list[Sequence[str]]]:
-        """Head and cells, a row a finding."""
-        head = ["finding", "suite", "share", "points", "seen", "cause", "next step", "cases"]
-        rows: list[Sequence[str]] = []
-        for found in self.findings:
-            more = " ..." if len(found.cases) > _SHOWN else ""
-            cases = ", ".join(found.cases[:_SHOWN]) + more
-            share, points = f"{100 * found.share:.1f} %", f"{found.points:.1f}"
-            head_cells = [found.name, found.suite or "all", share, points]
-            rows.append([*head_cells, found.seen, found.cause, found.next_step, cases])
-        return head, rows
-
-    def table(self) -> str:
-        """A paragraph a finding."""
-        head, rows = self.rows()
-        texts = []
-        for name, suite, share, points, *rest in rows:
-            lines = [f"{name} ({suite}): {share} of the answers, {points} points of the score"]
-            lines += [f"  {title}: {text}" for title, text in zip(head[4:], rest, strict=True)]
-            texts.append("\n".join(lines))
-        return "\n".join(texts) or "no finding"
-
-    def __str__(self) -> str:
-        return self.table()
-
-    def _repr_html_(self) -> str:
-        return display.html_table(*self.rows(), caption=None if self.findings else "no finding")
-
-
-class _Answer:
-    """A record and, read when somebody asks, what its output says."""
-
-    def __init__(self, record: CaseRecord) -> None:
-        self.record = record
-        self.name = str(record["case_id"])
-        self.suite = str(record["suite"])
-        self.score = 0.0 if record["score"] is None else float(record["score"])
-
-    @cached_property
-    def parsed(self) -> AnswerParser:
-        """The output, or the last of a conversation."""
-        controls = self.record.get("controls")
-        found = None if controls is None else set(controls)
-        return read_written(self.record["output_text"] or "", controls=found)
-
-    @property
-    def text(self) -> str:
-        return self.parsed.text.strip()
-
-    @property
-    def is_there(self) -> bool:
-        """There is an output at all."""
-        return self.record["output_text"] is not None
-
-    @property
-    def is_empty(self) -> bool:
-        """Neither text nor a call."""
-        return self.is_there and not self.text and not self.parsed.tool_calls
-
-    @property
-    def tokens(self) -> int:
-        return (self.record["thinking_tokens"] or 0) + (self.record["answer_tokens"] or 0)
-
-
-class _Run:
-    """The answers of a run, by suite; those beside the score apart."""
-
-    def __init__(self, records: Sequence[CaseRecord], manifest: Mapping[str, Any]) -> None:
-        self.manifest = manifest
-        self.records = records
-        answers = [_Answer(record) for record in records]
-        self.answers = [a for a in answers if a.record["prompting"] not in BESIDE]
-        self.twins = [a for a in answers if a.record["prompting"] == "twin"]
-        self.suites: dict[str, list[_Answer]] = defaultdict(list)
-        for answer in sorted(self.answers, key=lambda answer: answer.suite):
-            self.suites[answer.suite].append(answer)
-        self.cases = case_scores(answer.record for answer in self.answers)
-        self.means = {
-            suite: math.fsum(answer.score for answer in scored) / len(scored)
-            for suite, answers in self.suites.items()
-            if (scored := [a for a in answers if a.record["score"] is not None])
-        }
-
-    def finding(
-        self,
-        name: str,
-        answers: Iterable[_Answer],
-        of: Sequence[_Answer],
-        seen: str,
-        cause: str,
-        next_step: str,
-    ) -> Finding:
-        """One, with its evidence in order of what was lost."""
-        found = sorted(answers, key=lambda answer: (answer.score, answer.name))
-        suites = {answer.suite for answer in of}
-        lost = math.fsum((1 - answer.score) / len(self.suites[answer.suite]) for answer in found)
-        return Finding(
-            name=name,
-            suite=suites.pop() if len(suites) == 1 and len(self.suites) > 1 else "",
-            seen=seen,
-            share=len(found) / len(of),
-            points=100 * lost / len(self.suites),
-            cases=tuple(dict.fromkeys(answer.name for answer in found)),
-            cause=cause,
-            next_step=next_step,
-        )
 
 
 def diagnose(records: Sequence[CaseRecord], manifest: Mapping[str, Any]) -> Diagnosis:
@@ -184,7 +46,7 @@ def diagnose(records: Sequence[CaseRecord], manifest: Mapping[str, Any]) -> Diag
         records: lines of cases.jsonl, in any order.
         manifest: of the run; of it `recipe`, `formats`, `warnings` and `baselines` are read.
     """
-    run = _Run(records, manifest)
+    run = Run(records, manifest)
     found = [
         (level, -round(finding.points, 9), rank, finding)
         for rank, (level, check) in enumerate(_CHECKS)
@@ -196,7 +58,7 @@ def diagnose(records: Sequence[CaseRecord], manifest: Mapping[str, Any]) -> Diag
 # --- model, template, machine --------------------------------------------------------------------
 
 
-def _errors(run: _Run) -> Iterator[Finding]:
+def _errors(run: Run) -> Iterator[Finding]:
     errors = [a for a in run.answers if a.record["verdict"] == grading.ERROR]
     if errors:
         reasons = _commonest(answer.record["reason"] or "" for answer in errors)
@@ -207,7 +69,7 @@ def _errors(run: _Run) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _not_executed(run: _Run) -> Iterator[Finding]:
+def _not_executed(run: Run) -> Iterator[Finding]:
     left = [a for a in run.answers if a.record["verdict"] == grading.NOT_EXECUTED]
     if left:
         reasons = _commonest(answer.record["reason"] or "" for answer in left)
@@ -218,8 +80,8 @@ def _not_executed(run: _Run) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _template(run: _Run) -> Iterator[Finding]:
-    by_hash: dict[str, list[_Answer]] = defaultdict(list)
+def _template(run: Run) -> Iterator[Finding]:
+    by_hash: dict[str, list[Answer]] = defaultdict(list)
     for answer in run.answers:
         if answer.record["template"] is not None and answer.record["template"] not in PUBLISHED:
             by_hash[answer.record["template"]].append(answer)
@@ -234,7 +96,7 @@ def _template(run: _Run) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _size_variant(run: _Run) -> Iterator[Finding]:
+def _size_variant(run: Run) -> Iterator[Finding]:
     """The small models' template has no empty thought, which the large ones then write."""
     edge = [a for a in run.answers if PUBLISHED.get(a.record["template"] or "") == EDGE]
     is_thinking = _get(run.manifest, "recipe", "thinking")
@@ -251,7 +113,7 @@ def _size_variant(run: _Run) -> Iterator[Finding]:
 _EMPTY_THOUGHT = re.compile(r"\A<\|channel>thought\s*<channel\|>")
 
 
-def _bos(run: _Run) -> Iterator[Finding]:
+def _bos(run: Run) -> Iterator[Finding]:
     warned = [str(text) for text in run.manifest.get("warnings") or () if "BOS" in str(text)]
     if warned:
         yield run.finding(
@@ -264,9 +126,9 @@ def _bos(run: _Run) -> Iterator[Finding]:
 # --- how answers end -----------------------------------------------------------------------------
 
 
-def _cut_in_thought(run: _Run) -> Iterator[Finding]:
+def _cut_in_thought(run: Run) -> Iterator[Finding]:
     for answers in run.suites.values():
-        cut = [a for a in answers if any(turn["cut_in"] == "thinking" for turn in _turns(a))]
+        cut = [a for a in answers if any(turn["cut_in"] == "thinking" for turn in a.turns)]
         if cut:
             yield run.finding(
                 "cut in thought", cut, answers, f"{len(cut)} answers were never begun",
@@ -275,7 +137,7 @@ def _cut_in_thought(run: _Run) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _empty(run: _Run) -> Iterator[Finding]:
+def _empty(run: Run) -> Iterator[Finding]:
     for answers in run.suites.values():
         empty = [
             a
@@ -290,9 +152,9 @@ def _empty(run: _Run) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _truncated(run: _Run) -> Iterator[Finding]:
+def _truncated(run: Run) -> Iterator[Finding]:
     for answers in run.suites.values():
-        cut = [a for a in answers if any(t["finish_reason"] == "length" for t in _turns(a))]
+        cut = [a for a in answers if any(t["finish_reason"] == "length" for t in a.turns)]
         if len(cut) / len(answers) > CUT_SHARE:
             yield run.finding(
                 "truncation", cut, answers,
@@ -303,7 +165,7 @@ def _truncated(run: _Run) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _limit_advice(answers: Sequence[_Answer]) -> str:
+def _limit_advice(answers: Sequence[Answer]) -> str:
     """The limit that under 1 % of answers should reach.
 
     From half of the answers on, lengths are taken to fall off exponentially; of those cut only a
@@ -311,7 +173,7 @@ def _limit_advice(answers: Sequence[_Answer]) -> str:
     """
     limit = max(int(answer.record["max_tokens"] or 0) for answer in answers)
     # Of a conversation the mean turn: the limit is that of a turn.
-    lengths = [(answer.tokens / len(_turns(answer)), answer) for answer in answers]
+    lengths = [(answer.tokens / len(answer.turns), answer) for answer in answers]
     half = standard.median_low(length for length, _ in lengths)
     beyond = [(length, answer) for length, answer in lengths if length > half]
     ended = sum(answer.record["finish_reason"] != "length" for _, answer in beyond)
@@ -323,7 +185,7 @@ def _limit_advice(answers: Sequence[_Answer]) -> str:
     return f"max_tokens of about {max(math.ceil(needed / 64) * 64, limit + 64):,} (now {limit:,})"
 
 
-def _wasted(run: _Run) -> Iterator[Finding]:
+def _wasted(run: Run) -> Iterator[Finding]:
     wasted = [answer for answer in run.answers if answer.record["wasted_tokens"]]
     if wasted:
         count = sum(answer.record["wasted_tokens"] for answer in wasted)
@@ -336,7 +198,7 @@ def _wasted(run: _Run) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _control_leak(run: _Run) -> Iterator[Finding]:
+def _control_leak(run: Run) -> Iterator[Finding]:
     """Cases of suite `safety` hold forged control strings, which an answer may quote."""
     leaks = {a: found for a in run.answers if a.suite != "safety" if (found := _leak(a))}
     if leaks:
@@ -351,12 +213,12 @@ def _control_leak(run: _Run) -> Iterator[Finding]:
 _CONTROL = alternatives((*CONTROL_NAMES, "<start_of_turn>", "<end_of_turn>"))
 
 
-def _leak(answer: _Answer) -> str:
+def _leak(answer: Answer) -> str:
     found = _CONTROL.search(answer.text)
     return found.group() if found else ""
 
 
-def _repetition(run: _Run) -> Iterator[Finding]:
+def _repetition(run: Run) -> Iterator[Finding]:
     for answers in run.suites.values():
         stuck = [answer for answer in answers if _repeats(answer.record["output_text"] or "")]
         if stuck:
@@ -396,7 +258,7 @@ _WORD = re.compile(r"\w+|[^\w\s]+")
 # --- what answers say ----------------------------------------------------------------------------
 
 
-def _unread(run: _Run) -> Iterator[Finding]:
+def _unread(run: Run) -> Iterator[Finding]:
     for answers in run.suites.values():
         unread = [a for a in answers if a.record["verdict"] == grading.UNPARSED]
         near = [a for a in answers if a.record.get("near_miss") and a.score < 1]
@@ -413,7 +275,7 @@ def _unread(run: _Run) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _forms(answers: Sequence[_Answer]) -> str:
+def _forms(answers: Sequence[Answer]) -> str:
     """The commonest beginnings, digits alike."""
     return _commonest(
         (re.sub(r"\d+", "0", answer.text[:24].partition("\n")[0]) or "(nothing)")
@@ -421,7 +283,7 @@ def _forms(answers: Sequence[_Answer]) -> str:
     )
 
 
-def _position_bias(run: _Run) -> Iterator[Finding]:
+def _position_bias(run: Run) -> Iterator[Finding]:
     for answers in run.suites.values():
         pairs = [(a, *letters) for a in answers if (letters := _letters(a))]
         names = sorted({letter for _, *both in pairs for letter in both})
@@ -447,7 +309,7 @@ def _position_bias(run: _Run) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _letters(answer: _Answer) -> tuple[str, str] | None:
+def _letters(answer: Answer) -> tuple[str, str] | None:
     """The option that was chosen and the one that is right; None: the case has no options."""
     record = answer.record
     expected = record["expected"] if isinstance(record["expected"], Mapping) else {}
@@ -463,7 +325,7 @@ def _letter(index: int) -> str:
     return chr(ord("A") + index) if index < 26 else str(index)
 
 
-def _constant(run: _Run) -> Iterator[Finding]:
+def _constant(run: Run) -> Iterator[Finding]:
     for answers in run.suites.values():
         said = [(a, letters[0] if (letters := _letters(a)) else _said(a)) for a in answers]
         counts = Counter(text for _, text in said if text)
@@ -480,11 +342,11 @@ def _constant(run: _Run) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _said(answer: _Answer) -> str:
+def _said(answer: Answer) -> str:
     return grading.normal(answer.text[:2_000], str(answer.record["language"]))
 
 
-def _baseline(run: _Run) -> Iterator[Finding]:
+def _baseline(run: Run) -> Iterator[Finding]:
     """Baselines are those of the manifest, and the majority of letters."""
     for suite, answers in run.suites.items():
         cases = [found for place, found in run.cases.items() if place[0] == suite]
@@ -510,7 +372,7 @@ def _baseline(run: _Run) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _refusals(run: _Run) -> Iterator[Finding]:
+def _refusals(run: Run) -> Iterator[Finding]:
     for answers in run.suites.values():
         benign = [a for a in answers if not _get(a.record["expected"], "harmful")]
         refused = [a for a in benign if a.record["verdict"] == grading.REFUSED]
@@ -523,7 +385,7 @@ def _refusals(run: _Run) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _drift(run: _Run) -> Iterator[Finding]:
+def _drift(run: Run) -> Iterator[Finding]:
     for answers in run.suites.values():
         drifted = [answer for answer in answers if _is_drifted(answer)]
         if len(drifted) / len(answers) > DRIFT_SHARE:
@@ -545,7 +407,7 @@ _LATIN = frozenset({"en", "de", "fr", "es", "it", "pt", "pl", "tr"})
 _NO_PROSE = frozenset({"code", "tools", "structured", "classification", "extraction", "safety"})
 
 
-def _is_drifted(answer: _Answer) -> bool:
+def _is_drifted(answer: Answer) -> bool:
     """By the grader's word; elsewhere, prose of which not a third is in the language's script."""
     if answer.record["reason"] == "wrong_language":
         return True
@@ -563,7 +425,7 @@ def _is_drifted(answer: _Answer) -> bool:
 # --- whole suites --------------------------------------------------------------------------------
 
 
-def _outlier(run: _Run) -> Iterator[Finding]:
+def _outlier(run: Run) -> Iterator[Finding]:
     for suite, mean in run.means.items():
         others = [other for name, other in run.means.items() if name != suite]
         if len(others) < 3:
@@ -584,7 +446,7 @@ def _outlier(run: _Run) -> Iterator[Finding]:
             ))  # fmt: skip
 
 
-def _twins(run: _Run) -> Iterator[Finding]:
+def _twins(run: Run) -> Iterator[Finding]:
     twins = {answer.name.removesuffix("-twin"): answer for answer in run.twins}
     for answers in run.suites.values():
         pairs = [(answer, twins[answer.name]) for answer in answers if answer.name in twins]
@@ -607,13 +469,13 @@ def _twins(run: _Run) -> Iterator[Finding]:
 
 
 def _first_five(finding: Finding) -> Finding:
-    return replace(finding, cases=finding.cases[:_SHOWN])
+    return replace(finding, cases=finding.cases[:SHOWN])
 
 
 # --- notes ---------------------------------------------------------------------------------------
 
 
-def _raw_text(run: _Run) -> Iterator[Finding]:
+def _raw_text(run: Run) -> Iterator[Finding]:
     raw = [a for a in run.answers if a.is_there and a.record["template"] is None]
     if raw:
         yield run.finding(
@@ -623,7 +485,7 @@ def _raw_text(run: _Run) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _formats(run: _Run) -> Iterator[Finding]:
+def _formats(run: Run) -> Iterator[Finding]:
     kv = _get(run.manifest, "formats", "kv")
     if kv in ("int8", "int4") and not run.manifest.get("divergence") and run.answers:
         yield run.finding(
@@ -634,7 +496,7 @@ def _formats(run: _Run) -> Iterator[Finding]:
 
 
 # A cause stands before what it causes.
-_CHECKS: tuple[tuple[int, Callable[[_Run], Iterator[Finding]]], ...] = (
+_CHECKS: tuple[tuple[int, Callable[[Run], Iterator[Finding]]], ...] = (
     *((_ANSWERS, check) for check in (_bos, _template, _size_variant, _errors, _not_executed)),
     *((_ANSWERS, check) for check in (_repetition, _cut_in_thought, _truncated, _empty)),
     *((_ANSWERS, check) for check in (_control_leak, _wasted, _refusals, _drift)),
@@ -644,13 +506,9 @@ _CHECKS: tuple[tuple[int, Callable[[_Run], Iterator[Finding]]], ...] = (
 )
 
 
-def _turns(answer: _Answer) -> list[Mapping[str, Any]]:
-    return [*(answer.record.get("turns") or ()), answer.record]
-
-
 def _commonest(texts: Iterable[str]) -> str:
     """The five commonest with their numbers."""
-    counts = Counter(texts).most_common(_SHOWN)
+    counts = Counter(texts).most_common(SHOWN)
     return ", ".join(f"{text!r} {count}" for text, count in counts)
 
 

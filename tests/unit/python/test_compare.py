@@ -93,8 +93,9 @@ def test_what_stands_beside_the_score_is_a_row_and_in_no_mean():
 
 def test_the_order_of_records_changes_nothing():
     cases = clean_run(30)
+    scores = random.Random(1)
     for case in cases:
-        case["score"] = 0.3 if case["score"] == 0 else 0.9
+        case["score"] = scores.random()
         case["cluster_id"] = case["case_id"][:-1]
     mixed = random.Random(0).sample(cases, len(cases))
 

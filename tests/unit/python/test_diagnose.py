@@ -313,6 +313,16 @@ def test_the_finding_that_cost_most_comes_first_with_its_points():
     assert [finding.share for finding in found[:2]] == [40 / 60, 3 / 60]
 
 
+def test_notes_stand_behind_what_cost_less():
+    cut = {"finish_reason": "length", "cut_in": "answer", "verdict": "truncated"}
+    cases = [{**case, "template": None} for case in planted("rag", 2, **cut)]
+
+    found = diagnose(cases, manifest())
+
+    assert [finding.name for finding in found] == ["truncation", "model"]
+    assert found[0].points < found[1].points
+
+
 def test_formats_that_were_not_measured_are_a_note_behind_everything():
     cases, _ = answers_cut_at_the_limit()
 
