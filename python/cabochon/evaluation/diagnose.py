@@ -299,14 +299,26 @@ def _position_bias(run: Run) -> Iterator[Finding]:
         )
         if statistics.chi_square_p(excess, len(names) - 1) < BIAS_P:
             letter = max(names, key=lambda name: chosen[name] - gold[name])
+            turned = _turned(pairs)
+            stayed = sum(len({said for said, _ in both}) == 1 for both in turned)
+            kept = f"; {stayed} of {len(turned)} turned questions kept their letter"
             wrong = [a for a, said, right in pairs if said == letter != right]
             yield run.finding(
                 "position bias", wrong, answers,
-                f"{letter} was chosen {chosen[letter]} times and right {gold[letter]} times",
+                f"{letter} was chosen {chosen[letter]} times and right {gold[letter]} times"
+                + (kept if turned else ""),
                 "the model, or the extractor, prefers a letter; or the letters of the options are "
                 "shifted",
                 "rotate the options; read what was extracted in the cases named",
             )  # fmt: skip
+
+
+def _turned(pairs: Iterable[tuple[Answer, str, str]]) -> list[list[tuple[str, str]]]:
+    """Chosen and right letters of questions that were asked with options in several orders."""
+    groups: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for answer, said, right in pairs:
+        groups[str(answer.record["cluster_id"])].append((said, right))
+    return [both for both in groups.values() if len({right for _, right in both}) > 1]
 
 
 def _letters(answer: Answer) -> tuple[str, str] | None:

@@ -9,18 +9,20 @@ import csv
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ..errors import MissingExtra
+from ..errors import EvaluationError, MissingExtra
 from ..types import jsonable
 from . import statistics
 from .cases import Case, canonical, sha256
 from .summary import PLAIN, CaseRecord, SuiteSummary, Summary, interval, summarise
 
 _GROUP = "cabochon"
+_NAME = 100  # characters of a name that becomes part of a file's
 _HASHES = ("doc_hash", "prompt_hash", "target_hash")
 # What a text file, a table of text or a page cannot hold as it is.
 _UNWRITABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
@@ -34,6 +36,18 @@ def visible(text: str) -> str:
 
 def _escape(code: int) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """What the system says against a file becomes an error of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise EvaluationError(
+            f"{path}: cannot be written: {error}; expected a path in a folder that exists and "
+            "takes files"
+        ) from error
 
 
 # --- lm-eval -------------------------------------------------------------------------------------
@@ -57,12 +71,15 @@ def to_lm_eval(
     Returns:
         The files, the results first.
 
+    Raises:
+        EvaluationError: a file cannot be written.
+
     Source: lm-eval 0.4.13, result_schema.py and loggers/evaluation_tracker.py.
     """
     summary = summarise(records, suites=manifest.get("suites") or (), weights=weights)
     model = str((manifest.get("machine") or {}).get("name") or "cabochon")
-    folder = Path(path) / re.sub(r'[\x00"<>:/|\\?*\[\]]+', "__", visible(model))
-    folder.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r'["<>:/|\\?*\[\]]+', "__", visible(model)).strip(". ")[:_NAME]
+    folder = Path(path) / (name or "cabochon")
     date = _date(records, manifest)
     ending = date.replace(tzinfo=None).isoformat().replace(":", "-")
     rows = _tasks(summary.suites)
@@ -75,11 +92,13 @@ def to_lm_eval(
     }
     results = _results(summary, rows, manifest, model, date, samples)
     files = [folder / f"results_{ending}.json"]
-    files[0].write_text(json.dumps(jsonable(results), indent=2), encoding="ascii")
-    for task, lines in samples.items():
-        files.append(folder / f"samples_{task}_{ending}.jsonl")
-        text = "".join(json.dumps(jsonable(line)) + "\n" for line in lines)
-        files[-1].write_text(text, encoding="ascii")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        files[0].write_text(json.dumps(jsonable(results), indent=2), encoding="ascii")
+        for task, lines in samples.items():
+            files.append(folder / f"samples_{task}_{ending}.jsonl")
+            text = "".join(json.dumps(jsonable(line)) + "\n" for line in lines)
+            files[-1].write_text(text, encoding="ascii")
     return files
 
 
@@ -88,7 +107,7 @@ def _tasks(rows: Iterable[SuiteSummary]) -> dict[str, SuiteSummary]:
     found: dict[str, SuiteSummary] = {}
     for row in rows:
         name = row.suite if row.prompting == PLAIN else f"{row.suite}_{row.prompting}"
-        task = first = f"{_GROUP}_" + re.sub(r"\W", "_", name, flags=re.ASCII)
+        task = first = f"{_GROUP}_" + re.sub(r"\W", "_", name, flags=re.ASCII)[:_NAME]
         number = 1
         while task in found:
             number += 1
@@ -237,9 +256,13 @@ def columns(records: Sequence[CaseRecord]) -> list[str]:
 
 def to_csv(path: str | Path, records: Sequence[CaseRecord]) -> None:
     """One line a record in UTF-8; objects and lists are JSON, nothing is an empty cell, and
-    characters that readers of CSV stumble over are escapes (`visible`)."""
+    characters that readers of CSV stumble over are escapes (`visible`).
+
+    Raises:
+        EvaluationError: the file cannot be written.
+    """
     names = columns(records)
-    with Path(path).open("w", encoding="utf-8", newline="") as file:
+    with writing(path), Path(path).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)  # CRLF: then cells with CR or LF are quoted
         writer.writerow(names)
         for record in records:

@@ -15,10 +15,10 @@ from ..types import jsonable
 from . import plots, published
 from .cases import Case
 from .diagnose import diagnose
-from .exports import quantile, visible
+from .exports import quantile, visible, writing
 from .failures import Failure, failures
 from .grading import ERROR, FAIL, NOT_EXECUTED, PARTIAL, PASS, REFUSED, TRUNCATED, UNPARSED
-from .summary import PLAIN, CaseRecord, SuiteSummary, Summary, summarise
+from .summary import PLAIN, CaseRecord, Summary, summarise
 
 Run = tuple[str, Sequence[CaseRecord], Mapping[str, Any]]  # name, records, manifest
 
@@ -37,7 +37,11 @@ def write_page(
     others: Sequence[Run] = (),
     with_published: bool = False,
 ) -> None:
-    """Writes `page` to a file, in UTF-8."""
+    """Writes `page` to a file, in UTF-8.
+
+    Raises:
+        EvaluationError: the file cannot be written.
+    """
     text = page(
         records,
         manifest,
@@ -46,7 +50,8 @@ def write_page(
         others=others,
         with_published=with_published,
     )
-    Path(path).write_text(text, encoding="utf-8")
+    with writing(path):
+        Path(path).write_text(text, encoding="utf-8")
 
 
 def page(
@@ -79,6 +84,7 @@ def page(
         "warnings": [str(text) for text in manifest.get("warnings") or ()],
         "bars": _bars(summary),
         "suites": _table(*summary.rows()),
+        "notes": summary.notes(),
         "verdicts": _verdicts(summary),
         "findings": _table(*diagnose(records, manifest).rows()),
         "speed": _speed(records),
@@ -120,12 +126,8 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, Any]
     return {"head": list(head), "rows": [list(row) for row in rows]}
 
 
-def _name(row: SuiteSummary) -> str:
-    return row.suite if row.prompting == PLAIN else f"{row.suite}, {row.prompting}"
-
-
 def _bars(summary: Summary) -> list[dict[str, Any]]:
-    scores = [(_name(row), row.score) for row in summary.suites]
+    scores = [(row.name, row.score) for row in summary.suites]
     if len(summary.scored) > 1:
         scores.append(("mean", summary.score))
     return [
@@ -140,7 +142,7 @@ def _verdicts(summary: Summary) -> dict[str, Any]:
     for row in summary.suites:
         count = sum(row.verdicts.values())
         shares = (100 * row.verdicts.get(verdict, 0) / count for verdict in _VERDICTS)
-        rows.append([_name(row), str(count), *(f"{share:.1f}" for share in shares)])
+        rows.append([row.name, str(count), *(f"{share:.1f}" for share in shares)])
     return _table(["suite", "answers", *_VERDICTS], rows)
 
 

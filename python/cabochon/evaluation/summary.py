@@ -39,6 +39,11 @@ class SuiteSummary(Record):
     tokens_per_s: float | None  # useful tokens a second of one sequence's decoding
     failure_bound: float | None  # where nothing failed: the failure rate still possible at 95 %
 
+    @property
+    def name(self) -> str:
+        """The suite, and how it was prompted where that is not as usual."""
+        return self.suite if self.prompting == PLAIN else f"{self.suite}, {self.prompting}"
+
     def cells(self, with_prompting: bool) -> list[str]:
         """A line of a table."""
         name = f"{self.suite}, {self.prompting}" if with_prompting else self.suite
@@ -99,12 +104,29 @@ class Summary(Record):
         rows: list[Sequence[str]] = [row.cells(several) for row in self.suites]
         return head, rows
 
+    def notes(self) -> list[str]:
+        """What the rows do not show, a line each: what no failure leaves possible, repeats."""
+        lines = []
+        for row in self.suites:
+            if row.failure_bound is not None and row.score is not None:
+                lines.append(
+                    f"{row.name}: no failure in {_count(row.score.clusters, 'independent case')}, "
+                    f"which still allows a failure rate of {100 * row.failure_bound:.1f} %"
+                )
+            if row.variance_within is not None and row.variance_between is not None:
+                lines.append(
+                    f"{row.name}: {row.repeats} answers a case; variance "
+                    f"{row.variance_within:.4f} within cases, {row.variance_between:.4f} between"
+                )
+        return lines
+
     def table(self) -> str:
-        """Headline and a row a suite."""
-        return f"{self.headline}\n{display.text_table(*self.rows())}"
+        """Headline, a row a suite and notes."""
+        return "\n".join([self.headline, display.text_table(*self.rows()), *self.notes()])
 
     def _repr_html_(self) -> str:
-        return display.html_table(*self.rows(), caption=self.headline)
+        notes = display.html_table((), [(note,) for note in self.notes()])
+        return display.html_table(*self.rows(), caption=self.headline) + notes
 
 
 def percent(found: Estimate) -> str:

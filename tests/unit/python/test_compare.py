@@ -76,6 +76,16 @@ def test_repeats_are_one_case_and_their_variance_is_told():
     assert math.isclose(row.variance_within, 1 / 3)  # of 0, 1, 0, 1 over three
     assert (row.score.low, row.score.high) == (found.score.low, found.score.high)
     assert row.score.high - row.score.low > 0.35  # of 20 cases, not of 80
+    assert found.notes() == ["a: 4 answers a case; variance 0.3333 within cases, 0.0000 between"]
+
+
+def test_a_suite_without_a_failure_says_what_that_leaves_possible():
+    found = summarise(scores("a", [1.0] * 60) + scores("b", [1.0, 0.0]))
+
+    note = "a: no failure in 60 independent cases, which still allows a failure rate of 4.9 %"
+    assert found.notes() == [note]
+    assert note in found.table()
+    assert note in found._repr_html_()
 
 
 def test_what_stands_beside_the_score_is_a_row_and_in_no_mean():

@@ -281,6 +281,19 @@ def test_every_finding_but_the_notes_is_planted():
     assert named - {kind for (kind, _), _ in FAULTS.values()} == {"model", "formats"}
 
 
+def test_questions_in_several_orders_tell_how_many_answers_keep_the_letter():
+    cases = []
+    for index in range(60):
+        gold = "ABC"[index % 3]
+        chosen = "A" if index < 45 else gold
+        own = {"cluster_id": f"q{index // 3}", "expected": {"letter": gold}, "extracted": chosen}
+        cases.append({**record("rag", index, score=float(chosen == gold)), **own})
+
+    found = {finding.name: finding for finding in diagnose(cases, manifest())}
+
+    assert "; 15 of 20 turned questions kept their letter" in found["position bias"].seen
+
+
 def test_a_share_under_its_threshold_is_no_finding():
     cut = {"finish_reason": "length", "verdict": "truncated"}
     # Of a thousand cases: nine cut, nineteen unread, twenty-nine in another language.

@@ -9,9 +9,10 @@ import sys
 
 import pytest
 
-from cabochon.errors import MissingExtra
+from cabochon.errors import EvaluationError, MissingExtra
 from cabochon.evaluation import exports
 from cabochon.evaluation.cases import read_case
+from cabochon.evaluation.page import write_page
 from cabochon.evaluation.summary import summarise
 from records import clean_run, manifest, record
 
@@ -156,6 +157,29 @@ def test_suites_whose_names_differ_in_signs_alone_keep_files_of_their_own(tmp_pa
     names = ["cabochon_a_b", "cabochon_a_b_2", "cabochon_a_b_3"]
     assert [path.name.removeprefix("samples_").rpartition("_")[0] for path in files[1:]] == names
     assert all(len(path.read_text("ascii").splitlines()) == 1 for path in files[1:])
+
+
+@pytest.mark.parametrize("name", ["..", "../../up", "a" * 400, "\0", ""])
+def test_a_model_of_any_name_has_a_folder_inside_the_one_that_was_given(tmp_path, name):
+    given = manifest(machine={"name": name})
+
+    files = exports.to_lm_eval(tmp_path / "out", [record("rag", 0)], given)
+
+    assert {path.parent.parent for path in files} == {tmp_path / "out"}
+    assert all(path.resolve().parent.parent == (tmp_path / "out").resolve() for path in files)
+
+
+def test_a_file_that_cannot_be_written_is_an_error_of_ours_with_its_path(tmp_path):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "a"
+
+    for write in (
+        lambda: exports.to_csv(path, []),
+        lambda: exports.to_lm_eval(path, [record("rag", 0)], manifest()),
+        lambda: write_page(path, [record("rag", 0)], manifest()),
+    ):
+        with pytest.raises(EvaluationError, match=r"file/a.*cannot be written: .*expected a path"):
+            write()
 
 
 def test_prompts_stand_in_samples_where_the_cases_are_at_hand(tmp_path):
