@@ -288,6 +288,9 @@ def test_questions_in_several_orders_tell_how_many_answers_keep_the_letter():
         chosen = "A" if index < 45 else gold
         own = {"cluster_id": f"q{index // 3}", "expected": {"letter": gold}, "extracted": chosen}
         cases.append({**record("rag", index, score=float(chosen == gold)), **own})
+    for index in range(60, 70):  # asked once each, or several times in one order
+        own = {"cluster_id": f"p{index // 2}", "expected": {"letter": "A"}, "extracted": "A"}
+        cases.append({**record("rag", index), **own})
 
     found = {finding.name: finding for finding in diagnose(cases, manifest())}
 
