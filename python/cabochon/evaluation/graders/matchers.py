@@ -27,9 +27,10 @@ from typing import Any
 from ...chat.schemas import is_deeper
 from ..grading import normal
 
-# Characters of an answer that are read. No limit on tokens of ours lets a longer one be written;
-# what is longer is noise, and is said to be (`too_long`).
-LONGEST = 100_000
+# Characters of an answer that are read; what is longer is noise, and is said to be (`too_long`).
+# 512 tokens, the limit of most suites, are 2,000 characters or so of prose, and at most 16,000. One
+# of them can be 18 once it is normalised.
+LONGEST = 20_000
 _DEEPEST = 60  # dicts and lists of an answer inside one another
 
 
