@@ -10,8 +10,8 @@ import re
 
 from ..cases import Case
 from ..grading import Output, Verdict, failed, grader, normal, passed, unparsed
-from .matchers import LONGEST
 
+_LONGEST = 4_000  # characters: several times all labels of a case
 # What may stand around an answer that was right all the same: reported, never scored.
 _LEAD = re.compile(r"^(?:the )?(?:final )?(?:labels?|intents?|topics?|answer)(?: is| are|:) *")
 _WRAPPING = "`'\"*_[](){}<> \n\t"
@@ -21,7 +21,7 @@ _WRAPPING = "`'\"*_[](){}<> \n\t"
 def label(case: Case, output: Output) -> Verdict:
     """One label, or a set of them."""
     text, expected = output.text, case.expected
-    if len(text) > LONGEST:
+    if len(text) > _LONGEST:
         return unparsed("too_long")
     allowed = {normal(name): name for name in expected["allowed"]}
     right, many = set(expected["labels"]), bool(expected.get("many"))
