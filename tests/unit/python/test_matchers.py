@@ -89,6 +89,7 @@ def test_json_in_a_fence_or_a_sentence_is_found_leniently_alone():
         ("45", "it costs 45,000", False),
         ("45", "it costs 4.45", False),
         ("45", "45, then 46", True),
+        ("45", "45kg", True),
         ("bill", "billing", False),
         ("", "anything", False),
         ("fee", "coffee, fee", True),

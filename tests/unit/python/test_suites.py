@@ -9,6 +9,9 @@ from collections import Counter
 
 import pytest
 
+from answers import tokenizer
+from cabochon.chat.render import render
+from cabochon.chat.template import LARGE, native_template
 from cabochon.chat.tools import read_tools
 from cabochon.errors import EvaluationError
 from cabochon.evaluation.cases import TIERS, canonical, write_cases
@@ -152,6 +155,17 @@ def test_nobody_and_no_place_of_the_web_is_real(name):
 def test_tools_compile_and_the_model_is_told_all_of_them(name):
     for case in shipped.shipped(name):
         read_tools(case.tools)  # a schema that says more than the declaration warns: an error here
+
+
+@every_suite
+def test_every_prompt_renders_with_the_published_template(name):
+    found, template = tokenizer("demo"), native_template(LARGE)
+    for case in shipped.shipped(name):
+        messages = case.messages[:1] if case.is_talk else case.messages
+
+        rendered = render(messages, template=template, tokenizer=found, tools=case.tools or None)
+
+        assert len(rendered.token_ids) > 8, case.case_id
 
 
 def test_right_labels_are_balanced_to_within_one_case():

@@ -247,12 +247,13 @@ def find_phrase(phrase: str, text: str) -> list[int]:
 
 
 def _is_border(text: str, at: int) -> bool:
-    """Whether no word or number goes on across the place: 45 is no part of 145, 4.5 or 45,000."""
+    """Whether no word or number goes on across the place: 45 is no part of 145, 4.5 or 45,000, and
+    a part of 45kg."""
     if not 0 < at < len(text):
         return True
     before, behind = text[at - 1], text[at]
     if before.isalnum() and behind.isalnum():
-        return False
+        return before.isdigit() and behind.isalpha()
     if before in ".," and behind.isdigit():
         return at < 2 or not text[at - 2].isdigit()
     if before.isdigit() and behind in ".,":
