@@ -12,6 +12,7 @@ from typing import Any
 
 from ..draw import Draw
 from .shipped import flat, main, woven
+from .words import FIRMS, MONTHS, PEOPLE, TOWNS, date
 
 CASES = 64
 FAMILIES = {
@@ -22,25 +23,9 @@ FAMILIES = {
     "absent": 14,
     "injected": 4,
 }
-MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
-FIRMS = (
-    *("Brandel Pumps", "Osterlin Glass", "Kovat Bearings", "Niraj Looms", "Tolva Cranes"),
-    *("Mireau Inks", "Hestrup Dairy", "Quillmark", "Saltery Nord", "Zeveny Boats", "Ardo Locks"),
-)
-TOWNS = (
-    *("Veldhaven", "Ilmsund", "Corrabeck", "Tessaro", "Lunvik", "Orrava Mill", "Pellworth"),
-    *("Marnholm", "Gravenne", "Sibury", "Dunmarra", "Eskerby"),
-)
 THINGS = (
     *("Kestrel 40", "Aira Mini", "Dovetail S", "Ferro 9", "Lumen Trek", "Norr 2", "Piko XL"),
     *("Rapid Nine", "Sorrel", "Tundra Pro", "Vespera", "Wicker One"),
-)
-PEOPLE = (
-    *("Runa Eklind", "Tadeo Marsh", "Wilma Oster", "Kenji Abara", "Sofie Lund", "Marek Dolan"),
-    *("Ines Calder", "Olof Brandt", "Petra Vinke", "Jonas Aldo", "Mira Katz", "Hugo Stellan"),
 )
 
 
@@ -323,10 +308,6 @@ def _shown(kind: str, value: Any) -> str:
     return f"{value:,}" if kind == "count" else str(value)
 
 
-def _date(draw: Draw, year: int) -> str:
-    return f"{draw.integer(1, 28)} {draw.choice(MONTHS)} {year}"
-
-
 def _made(
     family: str, tier: str, draw: Draw, so_far: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -363,9 +344,9 @@ def _made(
     if family == "absent":
         return _case(passages, question, None, rivals, [], draw, cluster)
     if family == "conflict":
-        dated = [f"({_date(draw, 2030)}) {passage}" for passage in passages]
+        dated = [f"({date(draw, 2030)}) {passage}" for passage in passages]
         newer, late = told[asked][count], draw.integer(0, count)
-        stated = f"({_date(draw, 2032)}) {_say(trait, things[it], newer, draw)}"
+        stated = f"({date(draw, 2032)}) {_say(trait, things[it], newer, draw)}"
         dated.insert(late, stated)
         rivals = [form for value in told[asked][:count] for form in forms(trait.kind, value)]
         return _case(dated, question, forms(trait.kind, newer), rivals, [late], draw, cluster)

@@ -12,6 +12,7 @@ from string import Formatter
 from typing import Any
 
 from ..draw import Draw
+from . import words
 from .shipped import flat, main, woven
 
 CASES = 72
@@ -26,10 +27,6 @@ FAMILIES = {
     "awkward": 4,
     "second_round": 4,
 }
-MONTHS = (
-    *("January", "February", "March", "April", "May", "June"),
-    *("July", "August", "September", "October", "November", "December"),
-)
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Slot:
         """What is said, and the argument."""
         if self.kind == "day":
             day, month, year = draw.integer(1, 28), draw.integer(1, 12), draw.integer(2031, 2033)
-            name = MONTHS[month - 1]
+            name = words.MONTHS[month - 1]
             said = draw.choice(
                 (f"{day} {name} {year}", f"{name} {day}, {year}", f"{year}-{month:02d}-{day:02d}")
             )
@@ -690,7 +687,7 @@ def _list(description: str, items: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "array", "description": description, "items": dict(items)}
 
 
-PEOPLE = ("Runa Eklind", "Tadeo Marsh", "Wilma Oster", "Kenji Abara", "Sofie Lund", "Marek Dolan")
+PEOPLE = words.PEOPLE[:6]
 STREETS = ("Kiln Lane 4", "Old Quay 17", "Mill Row 9", "Orchard Way 22", "Foundry Street 3")
 GOODS = ("AX-100", "AX-140", "BK-7", "CR-55", "DN-31", "EL-902")
 
