@@ -78,6 +78,16 @@ def test_a_call_that_was_written_as_text_is_a_near_miss(output):
     assert verdict.extracted_lenient[0]["name"] == "get_weather"
 
 
+def test_an_argument_that_its_tool_does_not_take_is_wrong_whatever_the_pattern_says():
+    loose = {"calls": [{"name": "start_timer", "arguments": {"minutes": {"$one_of": [4, "4"]}}}]}
+
+    verdict = grade(
+        case("calls", loose, WEATHER), written(call_text("start_timer", {"minutes": "4"}))
+    )
+
+    assert (verdict.score, verdict.reason) == (0, "wrong_type")
+
+
 # --- label ---------------------------------------------------------------------------------------
 
 ONE_LABEL = {"labels": ["refund"], "allowed": ["refund", "exchange", "other"]}
