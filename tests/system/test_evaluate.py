@@ -8,6 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +149,22 @@ def test_choices_are_scored_as_score_does_and_graded_again_from_the_record(
         assert record["score"] == (expected.best == case.expected["answer"])
         assert record["choice_bytes"] == [len(text) for text in case.expected["choices"]]
     assert cabochon.Report.load(tmp_path / "run").rescore().cases == report.cases
+
+
+def test_ctrl_c_ends_answers_that_are_being_written_and_leaves_the_model_usable(
+    model: Any, tmp_path: Path
+) -> None:
+    # 3,000 tokens take the demo some ten seconds; a few answers end by themselves before that.
+    own = {"expected": "", "grader": long_enough, "max_tokens": 3000}
+    endless = [{"prompt": f"{i}?", **own} for i in range(24)]
+    started = time.monotonic()
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+
+    report = model.evaluate(endless, out=tmp_path)
+
+    timer.join()
+    assert time.monotonic() - started < 5
+    assert not report.complete
+    assert len(report.cases) < len(endless)
+    assert model.generate("Hi", max_tokens=2).usage.output_tokens <= 2
