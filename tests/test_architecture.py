@@ -39,7 +39,9 @@ CORE_IMPORTERS = {"loading", "packed_cache", "planner", "ops", "scheduler/loop"}
 IMPORTERS = {
     "tqdm": {"display"},
     "tokenizers": {"tokenizer"},
-    "jinja2": {"chat/sandbox"},
+    "jinja2": {"chat/sandbox", "evaluation/page"},
+    "matplotlib": {"evaluation/plots"},
+    "pandas": {"evaluation/exports"},
     "llguidance": {"chat/constraints"},
     "huggingface_hub": {"hub"},
     "jsonschema_rs": {"chat/schemas"},
