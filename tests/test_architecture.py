@@ -29,6 +29,7 @@ MAY_INCLUDE = {
 EXCEPTIONS = {
     "engine/devices.cc": {"cpu"},
     "bindings/bind_testing.cc": {"cpu"},
+    "bindings/bind_testing_speed.cc": {"cpu"},
     "bindings/module.cc": {"cpu"},
 }
 TIERS = {"scalar": {"cmath", "cstring"}, "avx2": {"immintrin.h"}, "avx512": {"immintrin.h"}}

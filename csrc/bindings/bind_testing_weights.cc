@@ -12,6 +12,7 @@
 
 #include "base/thread_pool.h"
 #include "bindings/convert.h"
+#include "bindings/testing.h"
 #include "engine/devices.h"
 #include "model/tensors.h"
 #include "weights/lattice.h"
@@ -29,10 +30,6 @@ const Format& format_named(const std::string& name) {
     if (format->name == name) return *format;
   }
   throw InvalidArgument(text("format: found '", name, "', expected 'int4' or 'int8'"));
-}
-
-void require(bool condition, const char* message) {
-  if (!condition) throw std::invalid_argument(std::string("testing: ") + message);
 }
 
 int64_t rows_of(const py::array& matrix) {

@@ -102,5 +102,6 @@ void bind_ops(py::module_& module);
 void bind_testing(py::module_& module);          // kernels by tier
 void bind_testing_engine(py::module_& module);   // threads, random numbers, sampler
 void bind_testing_weights(py::module_& module);  // quantising, packing, lattices
+void bind_testing_speed(py::module_& module);    // what benchmarks time
 
 }  // namespace cabochon

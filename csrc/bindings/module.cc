@@ -46,6 +46,7 @@ PYBIND11_MODULE(_core, module) {
   bind_testing(testing);
   bind_testing_engine(testing);
   bind_testing_weights(testing);
+  bind_testing_speed(testing);
   construct_in_new(module);
   // Workers are joined while the interpreter still stands, never by a static destructor.
   py::module_::import("atexit").attr("register")(py::cpp_function([] {

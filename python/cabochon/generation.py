@@ -19,7 +19,6 @@ from .errors import InvalidArgument
 from .options import GenerateOptions
 from .prompts import Prepared
 from .results import Event, Result
-from .scheduler.past import Past
 from .scheduler.sequence import Answer, Sampling, Sequence, Want
 from .tokenizer import Tokenizer
 from .types import Ints, Manifest, Timings, ToolCall, Usage
@@ -87,10 +86,9 @@ class Generation:
         setting: Setting,
         *,
         index: int,
-        past: Past | None = None,
         keeps: bool = False,
     ) -> None:
-        """past, keeps: those of its sequence."""
+        """keeps: its sequence does."""
         options = setting.options
         self.prompt, self.seed, self.index = prompt, seed, index
         self.events: deque[Event] = deque()
@@ -132,7 +130,6 @@ class Generation:
             limit=size + self._most,
             top=options.top,
             sampling=_sampling(options, seed, setting.banned),
-            past=past,
             keeps=keeps,
         )
         self._masker = setting.masking.masker(self._starts_in) if setting.masking else None

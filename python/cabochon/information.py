@@ -8,7 +8,7 @@ from . import __version__
 from .types import LayerInfo, ModelInfo
 
 if TYPE_CHECKING:
-    from .model import Parts
+    from .requests import Parts
 
 
 def manifest_fields(parts: Parts) -> dict[str, Any]:

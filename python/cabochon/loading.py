@@ -15,7 +15,7 @@ from .config import GenerationConfig, ModelConfig, read_config, read_generation_
 from .display import Bar
 from .errors import CheckpointError, DeviceError
 from .hub import find
-from .model import Model, Parts
+from .model import Model
 from .options import (
     DefaultContext,
     LoadOptions,
@@ -25,6 +25,7 @@ from .options import (
 )
 from .packed_cache import TABLE, PackedCache, place
 from .planner import LoadPlan, check_fits, plan_load
+from .requests import Parts
 from .scheduler.scheduler import Scheduler
 from .tokenizer import Tokenizer
 

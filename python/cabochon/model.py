@@ -3,29 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from threading import Lock
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 
 from . import information
 from .chat.chat import Chat, start
-from .chat.constraints import Compiler
-from .chat.masking import Masking
 from .chat.parser import AnswerParser
-from .chat.template import Template
 from .chat.tools import check_calls, read_tools
-from .config import ModelConfig
-from .display import Bar
-from .errors import CabochonError, InvalidArgument, Unsupported
-from .generation import Generation, Setting
+from .errors import (
+    InvalidArgument,
+    Unsupported,
+)
+from .generation import Generation
 from .options import (
     IMAGE_TOKENS,
-    GenerateOptions,
-    SamplingDefaults,
     check_generate,
     flag,
     integer,
@@ -33,13 +27,8 @@ from .options import (
     refuse_unknown,
 )
 from .prompts import (
-    CALL,
-    CALL_END,
-    Prepared,
-    PromptReader,
     check_ids,
     is_messages,
-    named,
     roles,
     split,
 )
@@ -50,64 +39,18 @@ from .reading import (
     check_positions,
     warn_of_raw_text,
 )
-from .results import Event, Result
-from .scheduler.loop import Loop
-from .scheduler.past import Past
-from .scheduler.scheduler import Scheduler
-from .scheduler.sequence import Sequence as Running
+from .requests import ProgressArgument, Requests
+from .results import Event
 from .scoring import BOUNDARIES, PairReader, Scoring
-from .tokenizer import Tokenizer
 from .types import Floats, Ints, ModelInfo, Parsed, Plan, Prompt, TokenLogprobs
 
-if TYPE_CHECKING:
-    from . import _core
 
-ProgressArgument = bool | Callable[[Any], object] | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What `load` puts together."""
-
-    name: str
-    fingerprint: str
-    config: ModelConfig
-    tokenizer: Tokenizer | None
-    template: Template | None
-    bos_id: int | None
-    stop_ids: tuple[int, ...]
-    banned: tuple[int, ...]
-    defaults: SamplingDefaults
-    context: int
-    kv: str
-    arithmetic: str
-    numerics: int  # rises when any output may change for equal input
-    plan: Plan
-    engine: _core.Engine
-    scheduler: Scheduler
-
-
-class Model:
+class Model(Requests):
     """A loaded checkpoint. Made by `cabochon.load`; close it, or use it as a context manager.
 
     Threads may call one model at the same time: their requests run together, and each result is
     the same, bit for bit, as if it had run alone.
     """
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-        self._process = os.getpid()
-        self._scheduler = parts.scheduler
-        self._loop = Loop(parts.engine, parts.scheduler)
-        self._lock = Lock()  # of what is made when it is first needed
-        self._compiler: Compiler | None = None
-        self._prompts = PromptReader(
-            tokenizer=parts.tokenizer,
-            template=parts.template,
-            bos_id=parts.bos_id,
-            vocab_size=parts.config.plan.vocab,
-            context=parts.context,
-        )
 
     # --- generating ------------------------------------------------------------------------------
 
@@ -172,11 +115,14 @@ class Model:
             tools: what the model may call: functions (types and docstring declare them), OpenAI's
                 dicts, pydantic classes, mixed. None is run: `Result.tool_calls` has the calls, each
                 checked against its schema (`ToolCall.error`).
-            tool_choice: "auto", or "none": tools are declared, and no call is written. "required",
-                a name, or OpenAI's dict form: to come.
+            tool_choice: "auto": the model decides; "none": tools are declared, and no call is
+                written; "required", a tool's name, or OpenAI's dict form: after its thought the
+                answer is one call at least, of any tool or of that one, and nothing else.
             parallel_tool_calls: False ends the answer after one call.
-            strict_tools: False checks calls after they are written; None does what is there, so
-                far the same. True, which binds them while they are written: to come.
+            strict_tools: True binds calls to their schemas while they are written, which needs
+                `cabochon[constrain]`, as does a call that is required; False checks them when they
+                are written; None binds them where the extra is installed and the schemas can be
+                kept. `Result.settings` says which.
             thinking: let the model think first; text and messages are rendered for that, other
                 prompts are taken as they are.
             thinking_budget: tokens of thought at most; then the answer begins.
@@ -200,7 +146,8 @@ class Model:
             InvalidArgument: an option or a prompt is out of range or unknown.
             ContextOverflow: a prompt leaves no room for a token.
             TemplateError: messages that cannot be rendered.
-            ConstraintError: a structure that does not compile within 2 s.
+            ConstraintError: a structure or a tool's schema that cannot be kept, or does not compile
+                within 2 s.
             MissingExtra: an option needs a package that is not installed.
             Unsupported: an option that is to come, or `thinking` of a model that cannot.
             NumericalError: NaN or infinity in the logits.
@@ -237,127 +184,6 @@ class Model:
         generations, is_list = self._generations(prompt, given, is_streamed=True)
         return self._events(generations, given["on_error"], is_list)
 
-    def _generations(
-        self,
-        prompt: Any,
-        given: dict[str, Any],
-        *,
-        is_streamed: bool,
-        past: Past | None = None,
-        keeps: bool = False,
-    ) -> tuple[list[Generation], bool]:
-        self._enter()
-        options = check_generate(
-            given,
-            defaults=self._parts.defaults,
-            vocab_size=self.vocab_size,
-            context=self.context,
-        )
-        no_call, one_call = self._call_limits(options)
-        masking = self._masking(options)
-        setting = Setting(
-            options=options,
-            tokenizer=self._parts.tokenizer,
-            stop_ids=frozenset((*self._parts.stop_ids, *options.stop_token_ids, *one_call)),
-            context=self.context,
-            banned=np.array(sorted({*self._parts.banned, *no_call}), np.int32),
-            manifest=information.manifest_fields(self._parts),
-            is_streamed=is_streamed,
-            masking=masking,
-        )
-        prompts, is_list = split(prompt)
-        generations = []
-        seeds = options.seeds(len(prompts))
-        for index, item in enumerate(prompts):
-            error: Exception | None = None
-            try:
-                prepared = self._prompts.to_continue(
-                    item,
-                    raw=options.raw,
-                    tools=[tool.declaration() for tool in options.tools],
-                    thinking=options.thinking,
-                    preserve_thinking=options.preserve_thinking,
-                    continue_final=options.continue_final,
-                    allow_control=options.allow_special_tokens_in_content,
-                )
-            except CabochonError as found:
-                error = named(found, index if is_list else None)
-                if options.on_error == "raise":
-                    raise error from None
-                prepared = Prepared(token_ids=np.empty(0, np.int32), kind="none")
-            generation = Generation(
-                prepared, seeds[index], setting, index=index, past=past, keeps=keeps
-            )
-            if error is not None:
-                generation.sequence.finish(error)
-            generations.append(generation)
-        return generations, is_list
-
-    def _call_limits(self, options: GenerateOptions) -> tuple[list[int], list[int]]:
-        """Ids that are banned so that no tool is called, and that end an answer after one call."""
-        tokenizer = self._parts.tokenizer
-        if tokenizer is None:
-            return [], []
-        ids = tokenizer.control_ids
-        no_call = [ids[CALL]] if options.tool_choice == "none" and CALL in ids else []
-        is_single = not options.parallel_tool_calls and CALL_END in ids
-        return no_call, [ids[CALL_END]] if is_single else []
-
-    def _masking(self, options: GenerateOptions) -> Masking | None:
-        """What decides which tokens may be drawn; None: nothing does."""
-        if options.structure is None and options.thinking_budget is None:
-            return None
-        tokenizer = self._prompts.need_tokenizer()
-        matcher = None
-        if options.structure is not None:
-            if not self._parts.stop_ids:
-                raise Unsupported(
-                    f"generate: {options.structure.kind}, but this model has no stop ids, expected "
-                    "one to end the structure with"
-                )
-            with self._lock:
-                if self._compiler is None:
-                    self._compiler = Compiler(tokenizer, self.vocab_size)
-            matcher = self._compiler.compile(options.structure)
-        return Masking(
-            tokenizer=tokenizer,
-            vocab_size=self.vocab_size,
-            stop_ids=self._parts.stop_ids,
-            thinking=options.thinking,
-            budget=options.thinking_budget,
-            structure=options.structure,
-            matcher=matcher,
-            has_tools=bool(options.tools) and options.tool_choice != "none",
-        )
-
-    def _events(
-        self, generations: list[Generation], on_error: str, is_list: bool
-    ) -> Generator[Event, None, None]:
-        sequences = [generation.sequence for generation in generations]
-        try:
-            self._submit(sequences)
-            while generations:
-                for generation in list(generations):
-                    is_finished = generation.sequence.is_finished  # before its events are taken
-                    while generation.events:
-                        yield generation.events.popleft()
-                    if is_finished:
-                        generations.remove(generation)
-                        index = generation.index
-                        result = self._finished(generation, on_error, index if is_list else None)
-                        yield Event(kind="done", index=index, result=result)
-                if generations:
-                    self._loop.advance()
-        finally:
-            self._loop.cancel(sequences)
-
-    def _finished(self, generation: Generation, on_error: str, index: int | None) -> Result:
-        result = generation.result()
-        error = result.error
-        if error is not None and (on_error == "raise" or not isinstance(error, CabochonError)):
-            raise error if generation.prompt.kind == "none" else named(error, index)
-        return result
-
     def chat(
         self,
         *,
@@ -376,11 +202,13 @@ class Model:
             messages: what was said before.
             run_tools: call functions that the model calls, and let it go on with what they return.
             max_tool_rounds: 0 to 1,000, how often in one turn; then the calls are left open.
-            options: other keywords of `generate`, for every turn.
+            options: other keywords of `generate`, for every turn. A call that `tool_choice`
+                requires is required of the answer to the user; after results of tools it is "auto".
 
         Raises:
             InvalidArgument: an option or a message is not what it should be.
             TemplateError: a base model, or messages that cannot be rendered.
+            Unsupported: a coroutine function among the tools, where they are run.
         """
         self._enter()
         return Chat(
@@ -402,14 +230,10 @@ class Model:
             context=self.context,
         )
 
-    def _turn(
-        self, messages: list[dict[str, Any]], given: Mapping[str, Any], past: Past | None
-    ) -> Generation:
-        """An answer that goes on from a past and leaves one."""
+    def _turn(self, messages: list[dict[str, Any]], given: Mapping[str, Any]) -> Generation:
+        """An answer that leaves a past."""
         options = {**_GENERATE_DEFAULTS, **given}
-        generations, _ = self._generations(
-            messages, options, is_streamed=True, past=past, keeps=True
-        )
+        generations, _ = self._generations(messages, options, is_streamed=True, keeps=True)
         return generations[0]
 
     # --- reading ---------------------------------------------------------------------------------
@@ -560,22 +384,6 @@ class Model:
         self._raise_first([reading.sequence for reading in readings], is_list)
         results: list[Floats] = [reading.result() for reading in readings]
         return results if is_list else results[0]
-
-    def _to_read(
-        self, prompts: list[Any], is_list: bool, *, bos: bool | str, messages: bool
-    ) -> list[Prepared]:
-        prepared = []
-        for index, item in enumerate(prompts):
-            try:
-                prepared.append(self._prompts.to_read(item, bos=bos, messages=messages))
-            except CabochonError as error:
-                raise named(error, index if is_list else None) from None
-        return prepared
-
-    def _raise_first(self, sequences: list[Running], is_list: bool) -> None:
-        for index, sequence in enumerate(sequences):
-            if sequence.error is not None:
-                raise named(sequence.error, index if is_list else None)
 
     # --- text ------------------------------------------------------------------------------------
 
@@ -770,42 +578,6 @@ class Model:
         self._to_come("evaluate")
 
     # --- running ---------------------------------------------------------------------------------
-
-    def _enter(self) -> None:
-        """Refuses every use in a forked child (without taking a lock), and after `close`."""
-        if os.getpid() != self._process:
-            raise Unsupported(
-                f"the model was loaded in process {self._process}, this is {os.getpid()}: a fork "
-                "has no compute threads; start workers with spawn, or load after the fork"
-            )
-        if self._loop.is_closed:
-            raise InvalidArgument("the model is closed: load it again")
-
-    def _submit(self, sequences: list[Running]) -> None:
-        self._enter()
-        self._loop.submit(sequence for sequence in sequences if not sequence.is_finished)
-
-    def _run(
-        self, sequences: list[Running], stage: str, progress: ProgressArgument, is_list: bool
-    ) -> None:
-        """Until all are finished; on the way out nothing of them is left in the scheduler."""
-        first = 0  # all before it are finished
-        with Bar(*(("prompt", "tokens"), (stage, "prompts"))[is_list], progress) as bar:
-            try:
-                self._submit(sequences)
-                while True:
-                    while first < len(sequences) and sequences[first].is_finished:
-                        first += 1
-                    if is_list:
-                        bar.update(first, len(sequences))
-                    else:
-                        one = sequences[0]
-                        bar.update(min(one.position, one.prompt_count), one.prompt_count)
-                    if first == len(sequences):
-                        break
-                    self._loop.advance()
-            finally:
-                self._loop.cancel(sequences)
 
     def close(self) -> None:
         """Frees weights, cache and mappings. A request that runs ends with InvalidArgument. Twice

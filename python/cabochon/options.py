@@ -134,7 +134,9 @@ class GenerateOptions:
     tools: tuple[Tool, ...]
     tool_choice: str | Mapping[str, Any]  # "auto", "none", "required" or OpenAI's dict with a name
     parallel_tool_calls: bool
-    strict_tools: bool  # calls are constrained to their schema; else checked after parsing
+    # Calls are bound to their schemas while they are written; else checked afterwards. None: bound
+    # where that can be, which Requests finds out.
+    strict_tools: bool | None
     thinking: bool
     thinking_budget: int | None  # tokens of thought
     structure: Structure | None
@@ -149,6 +151,19 @@ class GenerateOptions:
     def top(self) -> int:
         """How many of the most likely tokens are reported."""
         return 0 if isinstance(self.logprobs, bool) else self.logprobs
+
+    @property
+    def must_call(self) -> bool:
+        """The answer has to call a tool."""
+        return self.tool_choice not in ("auto", "none")
+
+    @property
+    def callable_tools(self) -> tuple[Tool, ...]:
+        """Those that `tool_choice` lets the answer call."""
+        if isinstance(self.tool_choice, str):
+            return () if self.tool_choice == "none" else self.tools
+        name = self.tool_choice["function"]["name"]
+        return tuple(tool for tool in self.tools if tool.name == name)
 
     def seeds(self, count: int) -> list[int]:
         """One for each of `count` prompts; fresh ones where none was given."""
@@ -220,7 +235,7 @@ def check_generate(
         tools=tools,
         tool_choice=_tool_choice(given["tool_choice"], tools),
         parallel_tool_calls=flag("parallel_tool_calls", given["parallel_tool_calls"]),
-        strict_tools=_strict_tools(given["strict_tools"], given["tool_choice"]),
+        strict_tools=_strict_tools(given["strict_tools"], given["tool_choice"], tools),
         thinking=flag("thinking", given["thinking"]),
         thinking_budget=_thinking_budget(given),
         structure=_structure(given),
@@ -280,14 +295,14 @@ def _tool_choice(given: Any, tools: Sequence[Tool]) -> str | Mapping[str, Any]:
     return {"type": "function", "function": {"name": name}}
 
 
-def _strict_tools(given: Any, tool_choice: Any) -> bool:
-    if given is not None and flag("strict_tools", given):
-        raise Unsupported("generate: strict_tools is to come: calls are checked, not bound")
-    if tool_choice not in ("auto", "none"):
-        raise Unsupported(
-            f"generate: tool_choice is to come as {tool_choice!r}; 'auto' and 'none' are there"
-        )
-    return False
+def _strict_tools(given: Any, tool_choice: Any, tools: Sequence[Tool]) -> bool | None:
+    if given is None:
+        return None
+    if flag("strict_tools", given) and not tools:
+        _bad("strict_tools", given, "None or False, since no tools are given")
+    if not given and tool_choice not in ("auto", "none"):
+        _bad("strict_tools", given, f"None or True beside tool_choice={tool_choice!r}")
+    return bool(given)
 
 
 def _stops(given: Any) -> tuple[str, ...]:

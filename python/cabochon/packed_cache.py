@@ -1,9 +1,9 @@
 """Packed weights on disk: the second load of a model reads one file instead of rounding again.
 
 A file stands for all that its bytes depend on: names, sizes, times and headers of the checkpoint's
-files, the formats, the matrices on a lattice, and the version of the packing. It is written under a
-temporary name and renamed when it is whole, so a reader finds a whole file or none, and two writers
-end with the same bytes. Whatever is wrong with packed weights costs a warning and never a load.
+files, the formats, the matrices on a lattice, and the version of the packing. A reader finds a
+whole file or none (whole_file.py), and two writers end with the same bytes. Whatever is wrong with
+packed weights costs a warning and never a load.
 
 A rounded per-layer table that stays on disk has a file of its own, under the same rules but the
 last: its rows are read from there for as long as the model lives, so a load that can neither find
@@ -18,7 +18,6 @@ import json
 import os
 import shutil
 import stat
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from pathlib import Path
 from . import _core
 from .checkpoint import Shards, read_shards
 from .errors import CabochonWarning, CheckpointError, DeviceError
+from .whole_file import write_whole
 
 FREE_BYTES = 2**30  # left on the disk after writing, at least
 ABOUT_BYTES = 4000  # of the text that says what a file was made from; longer: none
@@ -70,35 +70,23 @@ class PackedCache:
             )
 
     def write(self, size: int, write: Callable[[str], None]) -> None:
-        """A file of `size` bytes, by `write` under a name that nobody else has.
+        """A file of `size` bytes, made by `write`.
 
         Raises:
             OSError, DeviceError: it cannot be written; nothing is left of it.
         """
-        host, process, thread = os.uname().nodename, os.getpid(), threading.get_ident()
-        temporary = self.folder / f"{self.path.name}.{thread}.{host}.{process}.tmp"
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._remove_stale()
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+        def write_where_there_is_room(path: Path) -> None:
             free = shutil.disk_usage(self.folder).free
             if free < size + FREE_BYTES:
                 raise DeviceError(
                     f"{self.folder} has {free:,} bytes free, {size:,} and {FREE_BYTES:,} to spare "
                     "are needed"
                 )
-            write(str(temporary))
-            temporary.replace(self.path)
-        finally:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            write(str(path))
 
-    def _remove_stale(self) -> None:
-        """Temporary files of processes of this host that are gone."""
-        for path in self.folder.glob(f"*.{os.uname().nodename}.*.tmp"):
-            process = path.name.split(".")[-2]
-            if process.isdigit() and not Path(f"/proc/{process}").exists():
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        write_whole(self.path, write_where_there_is_room)
 
 
 def place(

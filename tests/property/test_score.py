@@ -54,17 +54,24 @@ def requests(draw: st.DrawFn) -> list[tuple[list[int], list[list[int]]]]:
 @settings(
     max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(asked=requests(), chunk=st.sampled_from([1, 7, 64, 256]), order=st.randoms())
+@given(
+    asked=requests(),
+    chunk=st.sampled_from([1, 7, 64, 256]),
+    is_reusing=st.booleans(),
+    order=st.randoms(),
+)
 def test_a_score_has_the_bits_of_the_whole_read_alone_whatever_is_asked_beside_it(
     name: str,
     asked: list[tuple[list[int], list[list[int]]]],
     chunk: int,
+    is_reusing: bool,
     order: Any,
     model_of: Callable[..., Any],
 ) -> None:
     one, many = model_of(name, 1, 1), model_of(name, 2, 8)
     order.shuffle(asked)
     many._scheduler.chunk_tokens = chunk
+    many._scheduler.cache.is_reusing = is_reusing
     prompts, afters = [prompt for prompt, _ in asked], [list(some) for _, some in asked]
 
     together = many.score(prompts, afters)

@@ -48,9 +48,11 @@ def load(demo_folder: Path) -> Iterator[Callable[..., Any]]:
     for model in models:
         scheduler = model._scheduler
         assert scheduler.unfinished == []
-        for past in list(scheduler._pasts):  # of conversations, which keep them
-            scheduler._drop(past)
-        assert scheduler.free_pages == (scheduler._global.count, scheduler._sliding.count)
+        cache = scheduler.cache
+        for past in list(cache.pasts):  # they stay for whoever begins as they do
+            assert past.awaited == 0
+            cache.drop(past)
+        assert cache.free_pages == cache.counts
         model.close()
 
 

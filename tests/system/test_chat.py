@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -57,8 +58,16 @@ def same(one: Any, other: Any) -> None:
     assert one.logprobs.tobytes() == other.logprobs.tobytes()
 
 
-def cold(model: Any, messages: list[dict[str, Any]], **options: Any) -> Any:
-    return model.generate(messages, **{**FREE, **options})
+def cold(model: Any, messages: Any, **options: Any) -> Any:
+    """The answer of a model that computes all of it."""
+    cache = model._scheduler.cache
+    cache.is_reusing = False
+    try:
+        result = model.generate(messages, **{**FREE, **options})
+    finally:
+        cache.is_reusing = True
+    assert result.usage.cached_tokens == 0
+    return result
 
 
 @pytest.fixture
@@ -70,6 +79,7 @@ def says(model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         take = Generation.take
 
         def scripted(self: Any, answer: Any) -> bool:
+            self._masker = self.sequence.mask = None  # what is put there was not drawn
             if not self._ids:
                 self.script = left.pop(0)
             answer.token = self.script[len(self._ids)]
@@ -144,18 +154,18 @@ def test_every_kind_of_layer_goes_on_from_a_past_without_a_bit_of_difference(
 ) -> None:
     model = load(tiny.write(tmp_path / "tiny", name), kv=kv, context=1024)
     random = np.random.default_rng(5)
-    options = {"max_tokens": 30, "ignore_stops": True, "logprobs": True, "seed": 2}
-    past, ids = None, [2]
+    options = {**FREE, "max_tokens": 30, "ignore_stops": True, "seed": 2}
+    ids = [2]
     # How far back each prompt departs from the ids so far, and how many are new.
     for back, new in [(0, 150), (0, 70), (31, 3), (100, 90), (29, 1), (0, 200), (400, 65)]:
         ids = [*ids[: len(ids) - back], *random.integers(3, 260, new).tolist()]
-        generation = model._turn(ids, options, past)
+        generation = model._turn(ids, options)
         result = list(model._events([generation], "raise", False))[-1].result
-        past = generation.sequence.left
-        same(result, model.generate(ids, **options))
+        same(result, cold(model, ids, **options))
         ids += result.token_ids.tolist()
         assert result.usage.cached_tokens in (0, *range(1, result.usage.prompt_tokens))
-    assert result.usage.cached_tokens == 0  # 400 back is behind the ring: from the start
+    # 400 back is behind its ring: from the past of an earlier answer.
+    assert result.usage.cached_tokens == result.usage.prompt_tokens - 65
 
 
 def test_a_fork_shares_the_past_and_each_goes_its_own_way(model: Any) -> None:
@@ -202,25 +212,24 @@ def test_conversations_that_take_each_others_pages_answer_the_same(load: Any) ->
             cached.append(result.usage.cached_tokens)
             same(result, cold(model, chat.messages[:-1]))
 
-    assert sum(cached) == 0  # the pages of one are all there are, and each check needs them
-    assert chats[0].send("alone").usage.cached_tokens == 0
+    assert max(cached) < 8  # the pages of one are all there are, and each check needs them
+    assert chats[0].send("alone").usage.cached_tokens < 8
     assert chats[0].send("alone").usage.cached_tokens > 100
 
 
 def test_a_model_of_one_sequence_keeps_the_ring_of_a_prompts_end(load: Any) -> None:
     model = load(max_sequences=1, context=2048)
-    past, ids = None, [2, *range(30, 60)] * 5
+    ids = [2, *range(30, 60)] * 5
     for _ in range(2):
         options = {"max_tokens": 500, "ignore_stops": True, "seed": 1}
-        generation = model._turn(ids, options, past)
+        generation = model._turn(ids, options)
         for _event in model._events([generation], "raise", False):
             pass
-        past = generation.sequence.left
         ids = [*ids, 7, 8, 9]  # the answer is dropped
 
     scheduler = model._scheduler
     assert generation.sequence.cached == 155
-    assert scheduler._sliding.count == scheduler.shape.ring_pages + 3
+    assert scheduler.cache.counts[1] == scheduler.shape.ring_pages + 3
     assert model.plan.measured["kv"] == model.plan.kv_bytes
 
 
@@ -527,14 +536,15 @@ with cabochon.load({str(demo_folder)!r}) as model:
 
 
 def test_without_keys_and_values_a_file_is_small_and_they_are_computed_again(
-    model: Any, tmp_path: Path
+    load: Any, model: Any, tmp_path: Path
 ) -> None:
     chat = model.chat(**FREE)
     chat.send(LONG)
     chat.save(tmp_path / "with")
     chat.save(tmp_path / "without", kv=False)
 
-    loaded = cabochon.Chat.load(tmp_path / "without", model)
+    fresh = load()
+    loaded = cabochon.Chat.load(tmp_path / "without", fresh)
 
     assert (tmp_path / "without").stat().st_size < 6000 < (tmp_path / "with").stat().st_size
     result = loaded.send("And?")
@@ -685,7 +695,7 @@ def test_a_file_that_is_cut_or_is_none_is_a_checkpoint_error(
             cabochon.Chat.load(wrong, model)
 
 
-def test_a_process_killed_while_it_saves_leaves_the_old_file(
+def test_a_process_killed_while_it_saves_leaves_the_old_file_and_the_next_save_removes_its_own(
     model: Any, demo_folder: Path, tmp_path: Path
 ) -> None:
     chat = model.chat(**FREE)
@@ -695,11 +705,10 @@ def test_a_process_killed_while_it_saves_leaves_the_old_file(
     old = path.read_bytes()
     code = f"""
 import os, signal, cabochon
-from cabochon.chat import saved
 with cabochon.load({str(demo_folder)!r}) as model:
     chat = cabochon.Chat.load({str(path)!r}, model)
     chat.send("And?")
-    saved._sync = lambda path: os.kill(os.getpid(), signal.SIGKILL)  # written, not renamed
+    os.replace = lambda *paths: os.kill(os.getpid(), signal.SIGKILL)  # written, not renamed
     chat.save({str(path)!r})
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
@@ -708,6 +717,32 @@ with cabochon.load({str(demo_folder)!r}) as model:
     assert path.read_bytes() == old
     assert len(list(tmp_path.iterdir())) == 2  # and what was being written
     assert cabochon.Chat.load(path, model).messages == chat.messages
+    chat.save(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("bytes_written", [0, 9, 5000, 100_000])
+def test_a_disk_that_is_full_while_it_saves_leaves_the_old_file(
+    model: Any, tmp_path: Path, bytes_written: int
+) -> None:
+    chat = model.chat(**FREE)
+    chat.send(LONG)
+    path = tmp_path / "talk"
+    chat.save(path)
+    old = path.read_bytes()
+    assert len(old) > 100_000
+    chat.send("And?")
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)  # beyond it a write fails, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_written, limits[1]))
+    try:
+        with pytest.raises(DeviceError, match=r"talk: the conversation cannot be written: .*large"):
+            chat.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert path.read_bytes() == old
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_ctrl_c_undoes_the_turn_and_the_next_one_is_right(model: Any) -> None:

@@ -253,6 +253,27 @@ def test_equal_prompts_of_a_list_are_computed_once(model: Any) -> None:
     ]
 
 
+def test_what_prompts_have_in_common_is_computed_once_with_the_same_bits(load: Load) -> None:
+    model = load(context=512)
+    engine = counted(model)
+    draw = np.random.default_rng(4)
+    preamble = [2, *draw.integers(200, 300, 199).tolist()]
+    prompts = [[*preamble, *draw.integers(200, 300, 20).tolist()] for _ in range(16)]
+    afters = [[[5], [6], [7, 8]] for _ in prompts]
+
+    model._scheduler.cache.is_reusing = False
+    apart = model.score(prompts, afters)
+    rows_apart, engine.rows = engine.rows, 0
+    model._scheduler.cache.is_reusing = True
+    shared = model.score(prompts, afters)
+
+    assert rows_apart == 16 * (200 + 20 + 1)
+    assert engine.rows == 200 + 16 * (20 + 1)
+    for one, other in zip(apart, shared, strict=True):
+        for score, expected in zip(one.scores, other.scores, strict=True):
+            same_bits(score.logprobs, expected.logprobs)
+
+
 def test_results_come_in_the_order_asked_for_with_the_same_bits_in_any_batch(load: Load) -> None:
     model, narrow = load(), load(max_sequences=1, threads=1)
     draw = np.random.default_rng(3)

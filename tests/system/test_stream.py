@@ -48,24 +48,24 @@ def test_a_stop_string_never_shows(model: Any) -> None:
 
 
 def test_a_closed_stream_frees_its_pages(model: Any) -> None:
-    before = model._scheduler.free_pages
+    before = model._scheduler.available
     stream = model.stream("Hi", **FREE)
     next(stream)
-    assert model._scheduler.free_pages < before
+    assert model._scheduler.available < before
 
     stream.close()
 
-    assert model._scheduler.free_pages == before
+    assert model._scheduler.available == before
     assert model.generate("Hi", **FREE).token_ids.size == 25
 
 
 def test_leaving_the_loop_frees_its_pages(model: Any) -> None:
-    before = model._scheduler.free_pages
+    before = model._scheduler.available
 
     for _ in model.stream(["a", "b"], **FREE):
         break
 
-    assert model._scheduler.free_pages == before
+    assert model._scheduler.available == before
 
 
 def test_a_stream_that_is_never_begun_holds_nothing(model: Any) -> None:

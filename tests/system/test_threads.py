@@ -104,7 +104,7 @@ def interrupted() -> Iterator[Callable[[float, Callable[[], object]], bool]]:
 
 
 def test_ctrl_c_ends_the_call_and_the_model_goes_on(model: Any, interrupted: Interrupted) -> None:
-    before = model._scheduler.free_pages
+    before = model._scheduler.available
     expected = model.generate("Hi", seed=1, **FREE)
     began = time.monotonic()
 
@@ -112,7 +112,7 @@ def test_ctrl_c_ends_the_call_and_the_model_goes_on(model: Any, interrupted: Int
     assert interrupted(0.3, lambda: model.generate(many, max_tokens=400, ignore_stops=True))
 
     assert time.monotonic() - began < 5
-    assert model._scheduler.free_pages == before
+    assert model._scheduler.available == before
     again = model.generate("Hi", seed=1, **FREE)
     np.testing.assert_array_equal(again.token_ids, expected.token_ids)
 
@@ -124,14 +124,14 @@ def test_ctrl_c_at_any_moment_loses_no_page_and_changes_no_bit(
         return model.generate(["Hi", "you"], seed=1, **FREE)
 
     expected = use()
-    before = model._scheduler.free_pages
+    before = model._scheduler.available
     moments = random.Random(0)
 
     hits = 0
     for _ in range(100):
         hits += interrupted(moments.uniform(0.0001, 0.02), use)
         assert model._scheduler.unfinished == []
-        assert model._scheduler.free_pages == before
+        assert model._scheduler.available == before
 
     assert hits > 0
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

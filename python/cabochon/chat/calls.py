@@ -19,8 +19,10 @@ UNREADABLE = "call: found "  # what `ToolCall.error` begins with where it is no 
 
 MAX_DEPTH = 64  # of arguments, as for rendering
 MAX_DIGITS = 1_000  # of a whole number
-_HEAD = re.compile(r"(?:call\s*:[\s:]*|(?!call\s*:)[\s:-]*)([A-Za-z0-9_.-]+)")
 _MAX_NAME = 64
+NAME_FORM = f"1 to {_MAX_NAME} of A-Z a-z 0-9 _ . -"  # of a tool
+_NAME = re.compile(f"[A-Za-z0-9_.-]{{1,{_MAX_NAME}}}")
+_HEAD = re.compile(r"(?:call\s*:[\s:]*|(?!call\s*:)[\s:-]*)([A-Za-z0-9_.-]+)")
 _SPACE = re.compile(r"\s*")
 _KEY = re.compile(rf"[^:={{}}\[\],\"'\n{QUOTE}]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
@@ -32,6 +34,16 @@ _ENDS = {
 }
 
 
+def is_name(text: str) -> bool:
+    """Whether a tool may have this name: `NAME_FORM`."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_key(text: str) -> bool:
+    """Whether a call can say this name of a property."""
+    return _KEY.fullmatch(text) is not None and text.strip() == text
+
+
 def read_call(text: str, *, call_id: str, is_whole: bool) -> ToolCall:
     """A call as it stands between its markers, string marks as `QUOTE`. Never raises.
 
@@ -41,8 +53,8 @@ def read_call(text: str, *, call_id: str, is_whole: bool) -> ToolCall:
     begin = _behind_space(text, 0)
     head = _HEAD.match(text, begin)
     try:
-        if head is None or len(head[1]) > _MAX_NAME:
-            _fail(text, begin, f"a name of 1 to {_MAX_NAME} of A-Z a-z 0-9 _ . -")
+        if head is None or not is_name(head[1]):
+            _fail(text, begin, f"a name of {NAME_FORM}")
         name = head[1]
         arguments = _Arguments(text, head.end(), is_whole=is_whole).read()
     except _Unreadable as found:

@@ -103,7 +103,8 @@ class Chat:
             undoes the turn.
         """
         new, options = _new_messages(content), self._with(overrides)
-        self._model._turn([*self._messages, *new], _for_generate(options), None)  # to check it
+        messages = [*self._messages, *new]
+        self._model._turn(messages, _for_generate(options, messages))  # to check it
         return self._turn(new, options)
 
     def _turn(self, new: list[Message], options: dict[str, Any]) -> Generator[Event, None, None]:
@@ -130,7 +131,7 @@ class Chat:
     def _answer(
         self, messages: list[Message], options: dict[str, Any]
     ) -> Generator[Event, None, Result]:
-        generation = self._model._turn(messages, _for_generate(options), self._past)
+        generation = self._model._turn(messages, _for_generate(options, messages))
         self._last = generation.sequence
         try:
             events = self._model._events([generation], options.get("on_error", "raise"), False)
@@ -186,6 +187,9 @@ class Chat:
                     argument=name,
                 )
         self._model._check_turn(_for_generate(options))
+        for tool in options["tools"] if options["run_tools"] else ():
+            if tool.function is not None:
+                tool.require_function()
 
     # --- the conversation ------------------------------------------------------------------------
 
@@ -364,8 +368,13 @@ def _wrong(where: str, found: str, expected: str) -> NoReturn:
     raise InvalidArgument(f"{where}: found {found}, expected {expected}", argument=where)
 
 
-def _for_generate(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in _OWN}
+def _for_generate(options: Mapping[str, Any], messages: Sequence[Message] = ()) -> dict[str, Any]:
+    """Keywords of generate. Calls are required where the user asks; after a tool's result the model
+    may answer, or a turn would never end."""
+    given = {name: value for name, value in options.items() if name not in _OWN}
+    if messages and messages[-1]["role"] == "tool" and given.get("tool_choice") != "none":
+        given["tool_choice"] = "auto"
+    return given
 
 
 def _is_runnable(result: Result, options: Mapping[str, Any]) -> bool:

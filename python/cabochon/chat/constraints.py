@@ -6,6 +6,7 @@ holds. docs/decisions/0003-structures-by-llguidance.md says why this package.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import threading
@@ -25,6 +26,7 @@ Words = npt.NDArray[np.uint32]  # bit id % 32 of word id // 32
 COMPILE_S = 2.0
 MAX_BYTES = 256 * 1024  # of a regex or a grammar
 MAX_CHOICES = 10_000
+MAX_ITEMS = 20_000  # rules at work at one place; a tool of 1,000 properties takes two for each
 KINDS = ("schema", "regex", "choices", "grammar")
 
 # Between two parts of JSON: nothing, a space, or a line break and an indentation. More would let a
@@ -51,7 +53,8 @@ _TIME = (
     r"([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?"
     r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])"
 )
-_FORMATS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
+FORMATS = {"date": f"^{_DATE}$", "time": f"^{_TIME}$", "date-time": f"^{_DATE}T{_TIME}$"}
+_NO_TEXT = "NoExtension"  # what llguidance says of a terminal that nothing fits
 _OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")  # lists of them
 _NAMED_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _ONE_SCHEMA = ("items", "additionalProperties", "additionalItems")
@@ -229,7 +232,7 @@ class Compiler:
             llguidance.TokenizerWrapper(_Vocabulary(tokenizer, pieces)), n_vocab=len(pieces)
         )
         self._word_count = -(-vocab_size // 32)
-        self._limits = llguidance.LLParserLimits(verbose_errors=False)
+        self._limits = llguidance.LLParserLimits(verbose_errors=False, max_items_in_row=MAX_ITEMS)
 
     def compile(self, structure: Structure) -> Matcher:
         """
@@ -250,6 +253,10 @@ class Compiler:
             grammar = native.grammar_from_lark(structure.value)
         return self.compile_grammar(grammar, structure.kind)
 
+    def compile_lark(self, grammar: str, where: str) -> Matcher:
+        """As `compile`, of a grammar in Lark; `where` is for errors."""
+        return self.compile_grammar(self._llguidance.LLMatcher.grammar_from_lark(grammar), where)
+
     def compile_grammar(self, grammar: str, where: str) -> Matcher:
         """As `compile`, of a grammar in llguidance's own form; `where` is for errors."""
 
@@ -263,8 +270,14 @@ class Compiler:
                     f"{where}: does not compile: {_short(native.get_error())}", argument=where
                 )
             # The first mask does some of the work that was put off.
-            words, may_end = matcher.copy().allowed()
-            if not may_end and not words.any():
+            try:
+                words, may_end = matcher.copy().allowed()
+                has_text = may_end or bool(words.any())
+            except ConstraintError as error:
+                if _NO_TEXT not in str(error):
+                    raise
+                has_text = False
+            if not has_text:
                 raise ConstraintError(
                     f"{where}: found a structure that no text has, expected one that some has",
                     argument=where,
@@ -286,7 +299,7 @@ def _exact_formats(schema: Any) -> Any:
             copy[key] = [_exact_formats(item) for item in value]
         elif key in _NAMED_SCHEMAS and isinstance(value, dict):
             copy[key] = {name: _exact_formats(item) for name, item in value.items()}
-    pattern = _FORMATS.get(str(copy.get("format")))
+    pattern = FORMATS.get(str(copy.get("format")))
     if pattern is not None:
         del copy["format"]
         if "pattern" in copy:
@@ -294,6 +307,11 @@ def _exact_formats(schema: Any) -> Any:
         else:
             copy["pattern"] = pattern
     return copy
+
+
+def is_installed() -> bool:
+    """Whether structures can be compiled: the extra `constrain` is there."""
+    return importlib.util.find_spec("llguidance") is not None
 
 
 def _llguidance() -> Any:

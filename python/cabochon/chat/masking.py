@@ -1,4 +1,4 @@
-"""Which tokens may be drawn next: a budget of thoughts, a structure that the answer has.
+"""Which tokens may be drawn next: a budget of thoughts, calls that are valid, a structure.
 
 Follows one answer token by token. What the model may write is a mask of ids; without a reason to
 mask there is none. Control tokens are let through only where they belong.
@@ -35,6 +35,8 @@ class Masking:
     structure: Structure | None = None
     matcher: Matcher | None = None  # of the structure
     has_tools: bool = False  # that may be called
+    calls: Matcher | None = None  # of one call, between its markers; None: nothing binds it
+    must_call: bool = False  # the answer is one call at least, and nothing else
     is_single_call: bool = False
 
     def masker(self, starts_in: str) -> Masker:
@@ -52,6 +54,9 @@ class Masker:
             raise Unsupported(f"generate: thinking_budget, but this vocabulary has no {_CLOSE}")
         self._outline = Outline(self._ids, starts_in=starts_in)
         self._matcher = None if shared.matcher is None else shared.matcher.copy()
+        self._call: Matcher | None = None  # of the call that is being written
+        # Whether an answer has a form, that no other block may stand in the place of.
+        self._is_bound = shared.matcher is not None or shared.must_call
         self._answer: list[int] = []  # ids of the structure
         self._last = -1  # id
         self._allowed: Words | None = None
@@ -88,7 +93,7 @@ class Masker:
         return words
 
     def _in_thought(self) -> Words | None:
-        free = self._thought if self._matcher is not None else None
+        free = self._thought if self._is_bound else None
         if self._shared.budget is None:
             return free
         left = self._shared.budget - self._outline.counts["thinking"]
@@ -103,6 +108,9 @@ class Masker:
         return free
 
     def _in_call(self) -> Words | None:
+        if self._call is not None:
+            words, may_end = self._call.allowed()
+            return self._plus(words, [self._ids[_CALL_END]]) if may_end else words
         if self._matcher is None:
             return None
         return self._plus(self._text, [self._ids[_MARK], self._ids[_CALL_END]])
@@ -110,18 +118,21 @@ class Masker:
     def _in_answer(self) -> Words | None:
         shared, ids = self._shared, self._ids
         may_think = self._may_think()
-        if self._matcher is None:
+        if not self._is_bound:
             is_spent = shared.budget is not None and not may_think and _OPEN in ids
             return self._but([ids[_OPEN]]) if is_spent else None
         if self._outline.calls:
             again = [] if shared.is_single_call else [ids[_CALL]]
             return self._plus(None, [*again, *shared.stop_ids])
+        opening = [ids[_OPEN]] if shared.thinking and may_think and _OPEN in ids else []
+        if shared.must_call or self._matcher is None:
+            return self._plus(None, [ids[_CALL], *opening])
         text, may_end = self._matcher.allowed()
         words = text & self._text
         more = list(self._stops) if may_end else []
         if not self._answer:
             more += [ids[_CALL]] if shared.has_tools and _CALL in ids else []
-            more += [ids[_OPEN]] if shared.thinking and may_think and _OPEN in ids else []
+            more += opening
         return self._plus(words, more)
 
     def _may_think(self) -> bool:
@@ -129,7 +140,7 @@ class Masker:
         if budget is None:
             return not self._has_thought
         return self._outline.counts["thinking"] < budget and (
-            self._matcher is None or not self._has_thought
+            not self._is_bound or not self._has_thought
         )
 
     def _empty(self) -> Words:
@@ -159,7 +170,7 @@ class Masker:
         Raises:
             ConstraintError: as for `mask`.
         """
-        before = self._outline.state
+        before, calls = self._outline.state, self._outline.calls
         self.forced_tokens += self._is_forced
         self.closed_by_budget |= (
             before == "thinking" and self._is_forced and token_id == self._ids.get(_CLOSE)
@@ -168,6 +179,12 @@ class Masker:
         self._last = token_id
         state = self._outline.state
         self._has_thought |= state == "thinking"
+        if self._outline.calls > calls:
+            self._call = self._shared.calls.copy() if self._shared.calls else None
+        elif state != "tool_call":
+            self._call = None
+        elif self._call is not None:
+            self._call.push(token_id)
         if self._matcher is None or before != "answer" or state != "answer":
             return
         if token_id in self._shared.stop_ids:

@@ -7,13 +7,13 @@ string inside one is ordinary text (chat/marks.py says why that holds).
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ..errors import InvalidArgument, TemplateError, Unsupported
 from ..tokenizer import Tokenizer
+from .calls import NAME_FORM, is_name
 from .marks import END, MARKS, split_marks
 from .parser import starting_state
 from .template import NativeTemplate, Template
@@ -34,7 +34,6 @@ _EXTRA_KEYS: Mapping[str, frozenset[str]] = {
 }
 _MEDIA_PARTS = ("image", "image_url", "audio", "input_audio", "video")
 PLACEHOLDERS = ("<|image|>", "<|audio|>", "<|video|>", "<start_of_image>", "<image_soft_token>")
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,8 +358,8 @@ class _Copier:
 
 
 def _check_name(name: str, where: str) -> None:
-    if not _TOOL_NAME.fullmatch(name):
-        _wrong(where, repr(name[:100]), "1 to 64 of A-Z a-z 0-9 _ . -")
+    if not is_name(name):
+        _wrong(where, repr(name[:100]), NAME_FORM)
 
 
 def _kind(value: Any) -> str:

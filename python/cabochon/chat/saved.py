@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from ..errors import CheckpointError, DeviceError, InvalidArgument
 from ..scheduler.past import KeptBytes
+from ..whole_file import write_whole
 
 VERSION = 1
 _KEY = "cabochon_chat"
@@ -34,11 +34,11 @@ class Saved:
 
 
 def write_saved(path: str | os.PathLike[str], saved: Saved) -> None:
-    """Under a temporary name, which is renamed when the file is whole and on the disk.
+    """Whole or not at all, in the place of a file that is there.
 
     Raises:
         InvalidArgument: something that JSON cannot say.
-        DeviceError: a system call failed; the file that was there is as it was.
+        DeviceError: a system call failed.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
@@ -55,17 +55,10 @@ def write_saved(path: str | os.PathLike[str], saved: Saved) -> None:
             "sliding_pages": kept.sliding_pages,
         }
     target = Path(path)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata={_KEY: text})
-        _sync(temporary)
-        temporary.replace(target)
-        _sync(target.parent)
+        write_whole(target, lambda path: save_file(tensors, path, metadata={_KEY: text}))
     except (OSError, SafetensorError) as error:
         raise DeviceError(f"{target}: the conversation cannot be written: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def _json(about: dict[str, Any]) -> str:
@@ -87,14 +80,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a {type(value).__name__}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_saved(path: str | os.PathLike[str]) -> Saved:

@@ -7,7 +7,6 @@ import enum
 import importlib.util
 import inspect
 import json
-import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 
 from ..errors import CabochonWarning, InvalidArgument, Unsupported
 from ..types import ToolCall
+from .calls import NAME_FORM, is_name
 from .declarations import binding, declared, unsaid, with_nullable
 from .render import MAX_TOOLS
 from .schemas import (
@@ -36,7 +36,6 @@ from .schemas import (
 MAX_RESULT_BYTES = 2**20  # of one result, as UTF-8
 MAX_RESULT_DIGITS = 1000  # of a whole number, as in calls
 MAX_RESULT_DEPTH = 60  # of dicts and lists; messages take 64, with those they stand in
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _KEYS = ("name", "description", "parameters", "response", "strict", "return")
 # Keywords that let an object have more properties than it lists.
 _OPENING = {
@@ -299,8 +298,8 @@ def _shown(given: Mapping[Any, Any]) -> str:
 
 
 def _check_name(name: str, where: str) -> None:
-    if not _NAME.fullmatch(name):
-        _wrong(where, f"the name {name[:100]!r}", "1 to 64 of A-Z a-z 0-9 _ . -")
+    if not is_name(name):
+        _wrong(where, f"the name {name[:100]!r}", NAME_FORM)
 
 
 # --- calls and results ---------------------------------------------------------------------------

@@ -108,14 +108,11 @@ class Loop:
         with self._between_steps():
             if past.is_dropped:
                 return None
-            shape, ring = self._scheduler.shape, past.rings[-1]
-            end = shape.end(ring.position) if shape.ring_pages else ring.first
-            slots = shape.slots(ring.first, end)
             return KeptBytes(
                 ids=past.ids,
                 global_pages=self._engine.read_pages("global", past.global_pages),
-                first=ring.first,
-                sliding_pages=self._engine.read_pages("sliding", ring.pages[slots]),
+                first=past.first,
+                sliding_pages=self._engine.read_pages("sliding", past.ring),
             )
 
     def restore(self, kept: KeptBytes) -> Past | None:
@@ -125,16 +122,13 @@ class Loop:
             InvalidArgument: the model is closed.
         """
         with self._between_steps():
-            shape = self._scheduler.shape
             past = self._scheduler.reserve(kept.ids, kept.first)
             if past is None:
                 return None
-            ring = past.rings[-1]
-            skipped = ring.first - kept.first
+            skipped = past.first - kept.first
             self._engine.write_pages("global", past.global_pages, kept.global_pages)
-            if shape.ring_pages:
-                pages = ring.pages[shape.slots(ring.first, shape.end(ring.position))]
-                self._engine.write_pages("sliding", pages, kept.sliding_pages[skipped:])
+            if past.ring.size:
+                self._engine.write_pages("sliding", past.ring, kept.sliding_pages[skipped:])
             return past
 
     def layout(self, tokens: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -145,7 +139,9 @@ class Loop:
         """
         with self._between_steps():
             page_bytes = self._engine.page_bytes("global"), self._engine.page_bytes("sliding")
-            return page_bytes, self._scheduler.ends(tokens)
+            shape = self._scheduler.shape
+            global_pages, _ = self._scheduler.cache.pages_for(tokens)
+            return page_bytes, (global_pages, shape.end(tokens) if shape.ring_pages else 0)
 
     @contextmanager
     def _between_steps(self) -> Iterator[None]:
@@ -199,7 +195,11 @@ class Loop:
         started_s = time.monotonic()
         try:
             for copy in copies:
-                self._engine.copy_pages(copy.kind, copy.from_pages, copy.to_pages)
+                self._engine.copy_pages(
+                    copy.kind,
+                    np.array([copy.from_page], np.int32),
+                    np.array([copy.to_page], np.int32),
+                )
             arguments = _arguments(step)
             with interrupt.allowed():
                 result = self._engine.step(**arguments)
@@ -227,8 +227,6 @@ class Loop:
                 if not sequence.is_over:
                     self._answer(sequence, position, result, wish, logits)
                 wish += 1
-            if not sequence.is_over:
-                sequence.turn_back()
 
     def _answer(
         self,

@@ -1,87 +1,126 @@
-"""What a sequence leaves behind: token ids and the pages of their keys, from which another begins.
+"""What is in the cache up to one position of some ids, from where other sequences begin.
 
-Global pages hold all positions, so they serve any common beginning. A ring holds the last ones
-alone: it serves from the places that it still reaches back to, and a copy of it from the end of a
-prompt serves where the answer departs. Pasts are found by their owner, a chat; finding them by
-their ids, across requests, would need an index over them and nothing else.
+Global pages hold all positions, and a ring the last ones: a past serves every sequence that begins
+with its ids, or with so many of them that the ring still reaches back to where it departs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-Ints = npt.NDArray[np.int32]
+from .pages import Ints, Shape
 
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """How positions are laid into pages."""
-
-    page_positions: int
-    ring_pages: int  # of one sequence, 0 where no layer slides
-    window: int  # keys that the widest sliding layer sees, 0 where none slides
-
-    def first_seen(self, position: int) -> int:
-        """The first page that the token at `position` can see in a ring."""
-        return max(0, position - self.window + 1) // self.page_positions
-
-    def end(self, position: int) -> int:
-        """Pages that hold all positions below `position`."""
-        return -(-position // self.page_positions)
-
-    def slots(self, first: int, end: int) -> Ints:
-        """Where pages first to end - 1 stand in a ring."""
-        slots: Ints = np.arange(first, end, dtype=np.int32) % max(1, self.ring_pages)
-        return slots
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Ring:
-    """The sliding pages of a sequence as they were at one position."""
-
-    position: int  # all before it that its window can see is there
-    first: int  # page from which on they are whole, up to that of position - 1
-    pages: Ints  # [ring_pages], -1 where a page is not kept
-
-    @property
-    def held(self) -> Ints:
-        """The pages that it holds."""
-        return self.pages[self.pages >= 0]
-
-    def reaches(self, position: int, shape: Shape) -> bool:
-        """Whether a token at `position` finds in it all that it can see."""
-        return position <= self.position and shape.first_seen(position) >= self.first
+_LOOKED_AT = 64  # pasts that are compared with one prompt at each page: the last ones
 
 
 class Past:
     """Ids whose keys and values are in pages. Changed by the scheduler alone."""
 
-    def __init__(self, ids: Ints, global_pages: Ints, rings: tuple[Ring, ...]) -> None:
-        """rings: ascending by position; the last is whole, at the end of `ids`."""
-        self.ids = ids
-        self.global_pages, self.rings = global_pages, rings
-        self.holders = 1  # conversations that may go on from it
+    __slots__ = (
+        "awaited", "first", "global_pages", "holders", "ids", "is_dropped", "lowest", "ring",
+        "variant",
+    )  # fmt: skip
+
+    def __init__(
+        self, ids: Ints, variant: Hashable, global_pages: Ints, first: int, ring: Ints, shape: Shape
+    ) -> None:
+        """ring: sliding pages `first` up to that of the last id; variant: Sequence's."""
+        self.ids, self.variant, self.global_pages = ids, variant, global_pages
+        self.first, self.ring = first, ring
+        # The first position whose window is whole.
+        self.lowest = first * shape.page_positions + shape.window - 1 if first > 0 else 1
+        self.holders = 0  # conversations that may go on from it
+        self.awaited = 0  # sequences that wait and begin from it
         self.is_dropped = False
 
-    def common(self, prompt: Ints) -> int:
-        """Ids at the beginning of `prompt` that are the same; one is left to be computed."""
-        most = min(self.ids.size, prompt.size - 1)
-        differs = self.ids[:most] != prompt[:most]
-        return int(differs.argmax()) if differs.any() else most
+    def start(self, prompt: Ints, variant: Hashable) -> int:
+        """How much of `prompt` need not be computed; 0: nothing of it is here."""
+        if variant != self.variant:
+            return 0
+        position = common(self.ids, prompt)
+        return position if position >= self.lowest else 0
 
-    def start(self, prompt: Ints, shape: Shape) -> tuple[int, Ring | None]:
-        """Where computing `prompt` can begin, and the ring that it goes on with; 0: nowhere."""
-        common = 0 if self.is_dropped else self.common(prompt)
-        if shape.ring_pages == 0 or common == 0:
-            return common, None
-        for ring in reversed(self.rings):
-            position = min(common, ring.position)
-            if ring.reaches(position, shape):
-                return position, ring
-        return 0, None
+
+def common(one: Ints, other: Ints) -> int:
+    """Ids at the beginning that are the same."""
+    most = min(one.size, other.size)
+    if most == 0:
+        return 0
+    differs = one[:most] != other[:most]
+    first = int(differs.argmax())
+    return first if differs[first] else most
+
+
+class Pasts:
+    """Pasts, found by ids, and the order in which they give way."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self._pasts: dict[Past, None] = {}  # used longest ago first
+        # By the hash of so many whole pages of ids: those from which a sequence can begin in the
+        # next page. Ids are compared too, so a hash that two have in common does no harm.
+        self._by_pages: dict[int, dict[Past, None]] = {}
+
+    def __iter__(self) -> Iterator[Past]:
+        return iter(self._pasts)
+
+    def find(self, prompt: Ints, variant: Hashable) -> tuple[Past | None, int]:
+        """The past with which most of `prompt` need not be computed, and how much; None: 0."""
+        for number in reversed(self._numbers(prompt, variant)):
+            best, most = None, 0
+            found = self._by_pages.get(number, {})
+            for past, _ in zip(reversed(found), range(_LOOKED_AT), strict=False):
+                position = past.start(prompt, variant)
+                if position > most:
+                    best, most = past, position
+            if best is not None:
+                return best, most
+        return None, 0
+
+    def add(self, past: Past) -> None:
+        """It is found from now on."""
+        self._pasts[past] = None
+        for number in self._serving(past):
+            self._by_pages.setdefault(number, {})[past] = None
+
+    def remove(self, past: Past) -> None:
+        """It is not found any more."""
+        del self._pasts[past]
+        past.is_dropped = True
+        for number in self._serving(past):
+            found = self._by_pages[number]
+            del found[past]
+            if not found:
+                del self._by_pages[number]
+
+    def touch(self, past: Past) -> None:
+        """It is the one that was used last."""
+        self._pasts[past] = self._pasts.pop(past)
+
+    def least(self, *, is_last_resort: bool) -> Past | None:
+        """The one to give way: used longest ago, and if there is one of no conversation. What
+        waiting sequences begin from does so as the last resort alone."""
+        for is_held in (False, True):
+            for past in self._pasts:
+                if past.awaited == 0 and (past.holders > 0) == is_held:
+                    return past
+        return next(iter(self._pasts), None) if is_last_resort else None
+
+    def _serving(self, past: Past) -> list[int]:
+        page = past.lowest // self._shape.page_positions
+        return self._numbers(past.ids, past.variant)[page:]
+
+    def _numbers(self, ids: Ints, variant: Hashable) -> list[int]:
+        """Hashes of 0, 1, ... whole pages of ids."""
+        data, size = ids.tobytes(), 4 * self._shape.page_positions
+        numbers = [hash(variant)]
+        for end in range(size, len(data) + 1, size):
+            numbers.append(hash((numbers[-1], data[end - size : end])))
+        return numbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)

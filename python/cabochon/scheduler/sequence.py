@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
@@ -15,9 +15,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from .past import Past, Ring
+from .pages import NO_PAGES, Ints
+from .past import Past
 
-Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
 
 
@@ -75,14 +75,12 @@ class Branch:
     targets: Ints
 
 
-_NO_PAGES = np.empty(0, np.int32)
-
-
 class Sequence:
     """One request: a prompt, what is wanted of it, and how far it is.
 
     Positions below `position` are in the cache; tokens below `count` are known. Only the loop
-    moves them, after a step has returned.
+    moves them forward, after a step has returned; the scheduler moves them back: to where a branch
+    departs, and to 0 when its pages go to others.
     """
 
     def __init__(
@@ -97,13 +95,14 @@ class Sequence:
         branches: Iterable[Branch] = (),
         top: int = 0,
         sampling: Sampling | None = None,
-        past: Past | None = None,
+        variant: Hashable = (),
         keeps: bool = False,
     ) -> None:
         """limit: tokens it may ever hold; rows: ascending positions wanted (None: the last);
         targets: of each of rows the next token that Want.TARGET asks for, so that a row may stand
-        there several times; branches: what is computed once all before is; past: what it may go on
-        from, which then may be its own; keeps: it leaves one behind."""
+        there several times; branches: what is computed once all before is; variant: what its keys
+        depend on beside its ids, as adapter and media; keeps: it leaves a past that somebody goes
+        on from."""
         self.tokens = prompt  # room for `limit` from start on
         self.count = self.prompt_count = int(prompt.size)
         self.position = 0
@@ -113,36 +112,52 @@ class Sequence:
         self.engine_sampling: object = None  # `sampling` as the engine takes it, made by the loop
         self._rows, self._targets = rows, targets
         self._branches = deque(branches)
-        self.past, self.keeps = past, keeps
+        self._answered = 0  # rows before it have had their answer
+        self.variant, self.keeps = variant, keeps
         self.left: Past | None = None  # what it has left, once it is over
+        self.awaits: Past | None = None  # what it will begin from, while it waits
         self.cached = 0  # tokens of its prompt that were in the cache when it began
         # Ids that the next draw may give, bit id % 32 of word id // 32 (None: all): set by the
         # consumer, before the first draw and in each `take`.
         self.mask: npt.NDArray[np.uint32] | None = None
-        self.global_pages = self.sliding_pages = _NO_PAGES
-        self.rings: list[Ring] = []  # states of rings that it keeps for its past
+        # Positions ahead at which a past is kept of it, ascending.
+        self.marks = [self.prompt_count] if want is Want.SAMPLE else list[int]()
+        self.global_pages = self.sliding_pages = NO_PAGES
         self.ring_first = 0  # page from which on its own ring is whole
+        self.own_end = 0  # pages from that of `position` up to this one are its own
+        self.is_running = False
         self.is_finished = False
         self.is_cancelled = False
         self.error: Exception | None = None
+        self.arrival = 0  # its place among all, given by the scheduler
         self.submitted_s = time.monotonic()
         self.started_s: float | None = None  # when its first token was computed
 
-    def start(self, global_pages: Ints, sliding_pages: Ints, *, position: int = 0) -> None:
+    def start(
+        self, global_pages: Ints, sliding_pages: Ints, position: int, *, ring_first: int
+    ) -> None:
         """It has its pages, in which all before `position` is, and room for its tokens."""
         self.global_pages, self.sliding_pages = global_pages, sliding_pages
-        self.position = self.cached = position
-        prompt = self.tokens
-        self.tokens = np.empty(self.limit, np.int32)
-        self.tokens[: prompt.size] = prompt
+        self.position, self.ring_first, self.own_end = position, ring_first, 0
+        self.is_running = True
+        if self.started_s is None:
+            self.cached = position
+            tokens = np.empty(self.limit, np.int32)
+            tokens[: self.count] = self.tokens[: self.count]
+            self.tokens = tokens
+
+    def put_back(self) -> None:
+        """Its pages are gone; what it knows stays, and is computed again."""
+        self._answered = max(self._answered, self.position)
+        self.position = 0
+        self.is_running = False
 
     def release(self) -> None:
         """It is over: its pages belong to somebody else now."""
-        self.consumer = self.past = self.mask = None
+        self.consumer = self.mask = self.sampling = self.engine_sampling = None
         self._rows = self._targets = None
         self._branches.clear()
-        self.global_pages = self.sliding_pages = _NO_PAGES
-        self.rings = []
+        self.is_running = False
         self.tokens = self.tokens[: self.count].copy()
 
     @property
@@ -151,28 +166,31 @@ class Sequence:
         return self.is_finished or self.is_cancelled
 
     @property
-    def is_decoding(self) -> bool:
-        """One known token is left to compute, and the prompt is behind it."""
-        return self.want is Want.SAMPLE and self.position >= self.prompt_count
-
-    @property
     def uncomputed(self) -> int:
         """Known tokens that are not in the cache yet."""
         return self.count - self.position
+
+    @property
+    def reusable(self) -> int:
+        """Tokens at its beginning of which keys and values are all that is needed."""
+        if self._rows is None:
+            return self.count - 1
+        first = int(np.searchsorted(self._rows, self._answered))
+        return min(self.count - 1, *map(int, self._rows[first : first + 1]), self.count)
 
     def wanted(self, rows: int) -> list[int]:
         """Positions, ascending, that are wanted among the next `rows`."""
         last = self.position + rows
         if self._rows is None:
             return [self.count - 1] if last == self.count else []
-        first, end = np.searchsorted(self._rows, (self.position, last))
+        first, end = np.searchsorted(self._rows, (max(self.position, self._answered), last))
         return [int(row) for row in self._rows[first:end]]
 
     def rows_with(self, most_wanted: int) -> int:
         """How many of the next rows hold at most that many wanted ones."""
         if self._rows is None:
             return self.uncomputed
-        first = int(np.searchsorted(self._rows, self.position))
+        first = int(np.searchsorted(self._rows, max(self.position, self._answered)))
         if first + most_wanted >= self._rows.size:
             return self.uncomputed
         return int(self._rows[first + most_wanted]) - self.position
@@ -191,7 +209,8 @@ class Sequence:
         branch = self._branches.popleft()
         self.position, self.count = branch.position, branch.position + branch.tokens.size
         self.tokens[self.position : self.count] = branch.tokens
-        self._rows, self._targets = branch.rows, branch.targets
+        self._rows, self._targets, self._answered = branch.rows, branch.targets, 0
+        self.own_end = 0  # a past may have been kept further on
 
     def append(self, token: int) -> None:
         """A drawn token; it is computed by the next step."""

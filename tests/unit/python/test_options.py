@@ -129,7 +129,6 @@ def test_seeds_are_one_for_all_one_for_each_or_fresh() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("strict_tools", True),
         ("adapter", "a"),
     ],
 )  # fmt: skip

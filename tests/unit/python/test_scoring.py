@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cabochon.scoring import Trie, sort_key, windows
+from cabochon.scheduler.scheduler import Scheduler
+from cabochon.scoring import Pair, Scoring, Trie, sort_key, windows
+from fake_engine import PAGE, FakeEngine, likelihood, numbers
 
 # Few ids, so that they begin alike; some beyond 16 and 31 bits, which sort like all others.
 IDS = st.sampled_from([0, 1, 2, 255, 256, 70_000, 2**31 - 1])
@@ -57,6 +61,107 @@ def test_every_row_is_computed_once_and_every_continuation_goes_along_its_own(
         after = ids.tolist()
         expected = [(tuple(after[:n]), after[n]) for n in range(len(after))]
         assert [edges[edge] for edge in along] == expected
+
+
+class Known:
+    """As much of a sequence as its numbers depend on."""
+
+    def __init__(self, ids: list[int]) -> None:
+        self.tokens, self.count, self.variant = np.array(ids, np.int32), len(ids), ()
+
+
+def pair(before: list[int], after: list[int]) -> Pair:
+    return Pair(before=np.array(before, np.int32), after=np.array(after, np.int32), num_bytes=None)
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> list[list[Pair]]:
+    """Prompts that begin alike, with continuations that do; some go on for more than a chunk."""
+    shared = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 90, 500).tolist()
+    cut = st.sampled_from([1, 5, 63, 64, 65, 130, 200])
+    length = st.sampled_from([0, 1, 2, 3, 70, 255, 256, 257, 300])
+    ends = st.lists(st.integers(0, 2), max_size=3)
+    return [
+        [
+            pair([*shared[:size], *end], [*shared[100 : 100 + draw(length)], *draw(ends)])
+            for _ in range(draw(st.integers(1, 5)))
+        ]
+        for size, end in draw(st.lists(st.tuples(cut, ends), min_size=1, max_size=6))
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    asked=asked(),
+    sequences=st.integers(1, 4),
+    spare=st.integers(0, 20),
+    is_reusing=st.booleans(),
+    chunk=st.sampled_from([16, 64, 256]),
+    interrupts=st.randoms(),
+)
+def test_whatever_is_asked_each_answer_is_that_of_its_own_ids_and_all_pages_come_back(
+    asked: list[list[Pair]],
+    sequences: int,
+    spare: int,
+    is_reusing: bool,
+    chunk: int,
+    interrupts: Any,
+) -> None:
+    """The fake engine fails where a row does not find what stands before it. There are few pages
+    beyond those of the longest: who began last is put back again and again."""
+    window, most = 100, max(p.before.size + p.after.size for pairs in asked for p in pairs)
+    ring = -(-(window + 256) // PAGE) + 1
+    scheduler = Scheduler(
+        max_rows=256,
+        max_sequences=sequences,
+        global_pages=-(-most // PAGE) + spare,
+        sliding_pages=ring + spare,
+        ring_pages=ring,
+        page_positions=PAGE,
+        window=window,
+    )
+    scheduler.cache.is_reusing, scheduler.chunk_tokens = is_reusing, chunk
+    engine = FakeEngine(scheduler)
+    scoring = Scoring(asked)
+    scheduler.add(scoring.sequences)
+
+    while engine.step(is_interrupted=interrupts.random() < 0.2) or scheduler.unfinished:
+        pass
+
+    for pairs, scores in zip(asked, scoring.results(is_list=True), strict=True):
+        for one, score in zip(pairs, scores.scores, strict=True):
+            ids, size = [*one.before.tolist(), *one.after.tolist()], one.before.size
+            before = numbers(Known(ids))[size - 1 : -1]  # type: ignore[arg-type]
+            expected = [likelihood(n, t) for n, t in zip(before, one.after.tolist(), strict=True)]
+            assert score.logprobs.tolist() == expected
+    scheduler.drop_finished()
+    engine.check_all_pages_are_free_without_pasts()
+
+
+def test_a_sequence_that_is_put_back_answers_nothing_twice() -> None:
+    """Two that fit alone and not together: the younger gives way in the middle of a branch."""
+    prompts = [list(range(40)), list(range(50, 90))]
+    afters = [[1, 2, 3], [7, *range(150)], [7, *range(10, 150)], [8, *range(120)]]
+    asked = [[pair(prompt, after) for after in afters] for prompt in prompts]
+    scheduler = Scheduler(
+        max_rows=256, max_sequences=2, global_pages=5, sliding_pages=0, ring_pages=0,
+        page_positions=PAGE, window=0,
+    )  # fmt: skip
+    engine = FakeEngine(scheduler)
+    scoring = Scoring(asked)
+    scheduler.add(scoring.sequences)
+    back = []
+    put_back, scheduler._put_back = scheduler._put_back, lambda s: (back.append(s), put_back(s))
+
+    engine.run()
+
+    assert back
+    for pairs, scores in zip(asked, scoring.results(is_list=True), strict=True):
+        for one, score in zip(pairs, scores.scores, strict=True):
+            ids, size = [*one.before.tolist(), *one.after.tolist()], one.before.size
+            before = numbers(Known(ids))[size - 1 : -1]  # type: ignore[arg-type]
+            expected = [likelihood(n, t) for n, t in zip(before, one.after.tolist(), strict=True)]
+            assert score.logprobs.tolist() == expected
 
 
 @given(st.lists(st.lists(IDS, max_size=5), max_size=20))
