@@ -20,6 +20,8 @@ from .types import Plan, Prompt
 if TYPE_CHECKING:
     from . import ops as ops
     from .chat.chat import Chat
+    from .evaluation.report import Report
+    from .evaluation.run import evaluate
     from .loading import load
     from .model import Model
     from .planner import plan
@@ -32,6 +34,7 @@ __all__ = [
     "Model",
     "Plan",
     "Prompt",
+    "Report",
     "Result",
     "doctor",
     "errors",
@@ -48,8 +51,10 @@ _COMPUTING = {
     "Model": "model",
     "Chat": "chat.chat",
     "ops": "ops",
+    "evaluate": "evaluation.run",
+    "Report": "evaluation.report",
 }  # name: module that has it
-_TO_COME = ("Report", "adapters")
+_TO_COME = ("adapters",)
 
 
 def doctor(*, verify: bool = False) -> Any:
@@ -61,15 +66,6 @@ def doctor(*, verify: bool = False) -> Any:
     raise errors.Unsupported(
         "doctor: to come; Model.info() says what tier, threads and formats a loaded model uses"
     )
-
-
-def evaluate(model: Any, suites: Any = "enterprise", **options: Any) -> Any:
-    """Run evaluation suites. To come.
-
-    Raises:
-        Unsupported: always, for now.
-    """
-    raise errors.Unsupported("evaluate: evaluation is to come")
 
 
 def __getattr__(name: str) -> Any:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .model import Model
     from .results import Event, Result
 
-_TO_COME = ("doctor", "evaluate", "quantize", "serve")
+_TO_COME = ("doctor", "quantize", "serve")
 _FILES_TO_COME = ("image", "audio", "video", "schema")
 _DEMO_PROMPT = "Once upon a time"
 
@@ -162,6 +162,40 @@ def _parser() -> argparse.ArgumentParser:
         "model", metavar="MODEL", nargs="?", help="of this one alone; build needs it"
     )
 
+    evaluate = commands.add_parser(
+        "evaluate",
+        aliases=["eval"],
+        parents=[loading],
+        argument_default=argparse.SUPPRESS,
+        help="run suites of cases, graded, with intervals",
+        description="Runs suites through MODEL and prints scores with their intervals. With --out "
+        "every answer is kept, and the same command goes on where it was stopped.",
+    )
+    evaluate.add_argument("model", metavar="MODEL", help="folder or Hugging Face id")
+    evaluate.add_argument(
+        "suites",
+        metavar="SUITE",
+        nargs="*",
+        default=["enterprise"],
+        help="enterprise (all ten, the default), a suite's name, or a JSONL file of cases",
+    )
+    evaluate.add_argument("--out", metavar="FOLDER", help="where the record is kept")
+    evaluate.add_argument("--n", type=int, help="cases a suite")
+    evaluate.add_argument("--preset", metavar="NAME")
+    evaluate.add_argument(
+        "--prompting", action="append", metavar="WAY", help="zero-shot, few-shot; may be both"
+    )
+    evaluate.add_argument("--thinking", action="store_true")
+    for name in ("thinking-budget", "seed", "repeats"):
+        evaluate.add_argument(f"--{name}", type=int)
+    evaluate.add_argument("--max-tokens", type=_limit, metavar="N|auto")
+    evaluate.add_argument("--temperature", type=float)
+    evaluate.add_argument("--shard", type=_shard, metavar="I/K", help="part I of K, from 0")
+    evaluate.add_argument("--dry-run", action="store_true", help="say what it takes, run nothing")
+    evaluate.add_argument("--run-code", action="store_true", help="run what the model wrote")
+    evaluate.add_argument("--report", default=None, metavar="FILE", help="write one HTML file")
+    evaluate.add_argument("--json", default=False, action="store_true", help="totals as JSON")
+
     demo = commands.add_parser("demo", parents=[sampling], help="a small random model, end to end")
     demo.add_argument("--threads", type=int)
     for name in _TO_COME:
@@ -197,11 +231,24 @@ def _sampling_options() -> argparse.ArgumentParser:
     return parser
 
 
+def _limit(text: str) -> int | str:
+    return text if text == "auto" else int(text)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not slash:
+        raise ValueError(text)
+    return int(index), int(count)
+
+
 _PLANNING = ("weights", "kv", "device", "context", "max_sequences", "per_layer_embeddings",
              "adapter", "drafter", "revision", "memory_limit")  # fmt: skip
 _LOADING = (*_PLANNING, "threads", "arithmetic")
 _SAMPLING = ("max_tokens", "top_k", "seed", "logprobs", "thinking_budget", "temperature", "top_p",
              "min_p", "repetition_penalty", "stop", "thinking", "ignore_stops")  # fmt: skip
+_EVALUATING = ("out", "n", "preset", "prompting", "thinking", "thinking_budget", "seed", "repeats",
+               "max_tokens", "temperature", "shard", "dry_run", "run_code")  # fmt: skip
 
 
 def _given(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
@@ -440,6 +487,21 @@ def _cached_folder(model: str, known: Sequence[str]) -> str:
     return str(folder.absolute())
 
 
+def _evaluate(options: argparse.Namespace) -> int:
+    keywords = _given(options, _EVALUATING)
+    with _load(options) as model:
+        report = model.evaluate(options.suites, **keywords)
+    if keywords.get("dry_run"):
+        print(json.dumps(report.plan.to_dict()) if options.json else report.plan)
+        return 0
+    print(json.dumps(report.to_dict()) if options.json else visible(str(report)))
+    if options.report is not None:
+        report.report(options.report)
+    if not report.complete:
+        _say("stopped; with --out the same command goes on from here")
+    return 0 if report.complete else 130
+
+
 def _demo(options: argparse.Namespace) -> None:
     from .demo import write_demo
     from .loading import load
@@ -483,6 +545,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "info": _info,
     "plan": _plan,
     "cache": _cache,
+    **dict.fromkeys(("evaluate", "eval"), _evaluate),
     "demo": _demo,
     **dict.fromkeys(_TO_COME, _to_come),
 }

@@ -60,10 +60,12 @@ class Bar:
         self._bar: Any = None
         self._started = self._called = time.monotonic()
         self._done = self._reported = 0
+        self._note = ""
 
-    def update(self, done: int, total: int | None = None) -> None:
-        """`done` units in all are finished."""
+    def update(self, done: int, total: int | None = None, note: str = "") -> None:
+        """`done` units in all are finished; `note` stands behind the bar."""
         self._done, self._total = done, self._total if total is None else total
+        self._note = note
         if self._call is not None and time.monotonic() - self._called >= _BETWEEN_CALLS_S:
             self._report()
         if self._shown:
@@ -85,6 +87,7 @@ class Bar:
                 unit=self._unit,
                 rate=rate,
                 eta_s=left / rate if left is not None and rate > 0 else None,
+                note=self._note,
             )
         )
 
@@ -104,6 +107,8 @@ class Bar:
                 file=sys.stderr,
             )
         self._bar.total = self._total
+        if self._note:
+            self._bar.set_postfix_str(self._note, refresh=False)
         self._bar.update(self._done - self._bar.n)
 
     def __enter__(self) -> Bar:

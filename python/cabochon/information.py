@@ -54,6 +54,7 @@ def model_info(parts: Parts) -> ModelInfo:
         kv=parts.kv,
         tier=parts.engine.tier,
         arithmetic=parts.arithmetic,
+        numerics=parts.numerics,
         threads=parts.engine.threads,
         device="cpu",
         device_reason="this build has no other",
@@ -61,6 +62,7 @@ def model_info(parts: Parts) -> ModelInfo:
         vocab_size=plan.vocab,
         config_defaults=config.defaulted,
         config_ignored=config.ignored,
+        files=parts.files,
         memory=parts.engine.memory(),
         int4_blocks=parts.engine.int4_blocks(),
         layers=tuple(

@@ -10,7 +10,14 @@ from typing import Any
 
 from . import _core
 from .chat.template import EDGE, GEMMA3, LARGE, Template, load_template
-from .checkpoint import Shards, fingerprint, read_json, read_shards
+from .checkpoint import (
+    EXTRA_FILES,
+    TEXT_FILES,
+    Shards,
+    fingerprint,
+    read_json,
+    read_shards,
+)
 from .config import GenerationConfig, ModelConfig, read_config, read_generation_config
 from .display import Bar
 from .errors import CheckpointError, DeviceError
@@ -169,6 +176,7 @@ def _build(
     return Model(
         Parts(
             name=name,
+            files=files.paths,
             fingerprint=files.fingerprint,
             config=files.config,
             tokenizer=files.tokenizer,
@@ -263,6 +271,7 @@ class _Files:
     config: ModelConfig
     generation: GenerationConfig
     shards: Shards
+    paths: tuple[str, ...]  # weights, and what of the others is there
     fingerprint: str
     tokenizer: Tokenizer | None
     template: Template | None
@@ -286,10 +295,12 @@ def _read_files(folder: Path, options: LoadOptions) -> _Files:
             is_chat=not ends.isdisjoint(_eos_ids(config, generation)),
             allow_custom=options.allow_custom_template,
         )
+    others = (folder / name for name in (*TEXT_FILES, *EXTRA_FILES))
     return _Files(
         config=config,
         generation=generation,
         shards=shards,
+        paths=(*shards.paths, *(str(path) for path in others if path.exists())),
         fingerprint=fingerprint(folder, shards),
         tokenizer=tokenizer,
         template=template,

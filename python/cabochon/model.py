@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -43,6 +43,9 @@ from .requests import ProgressArgument, Requests
 from .results import Event
 from .scoring import BOUNDARIES, PairReader, Scoring
 from .types import Floats, Ints, ModelInfo, Parsed, Plan, Prompt, TokenLogprobs
+
+if TYPE_CHECKING:
+    from .evaluation.report import Report
 
 
 class Model(Requests):
@@ -573,9 +576,24 @@ class Model(Requests):
         """Checks of kernels, tokenizer and logits. To come: raises Unsupported."""
         self._to_come("verify")
 
-    def evaluate(self, suites: Any = "enterprise", **options: Any) -> NoReturn:
-        """Evaluation suites. To come: raises Unsupported."""
-        self._to_come("evaluate")
+    # --- measuring -------------------------------------------------------------------------------
+
+    def evaluate(self, suites: Any = "enterprise", **options: Any) -> Report:
+        """Cases through this model, graded: `cabochon.evaluate(model, suites, ...)`.
+
+        Args:
+            suites, options: those of `cabochon.evaluate`.
+
+        Raises:
+            InvalidArgument: an option that it has not, or out of range.
+            EvaluationError, Unsupported: as `cabochon.evaluate`.
+        """
+        from .evaluation.run import evaluate
+
+        self._enter()
+        known = evaluate.__kwdefaults__ or {}
+        refuse_unknown("evaluate", set(options) - set(known), list(known))
+        return evaluate(self, suites, **options)
 
     # --- running ---------------------------------------------------------------------------------
 

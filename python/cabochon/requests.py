@@ -41,6 +41,7 @@ class Parts:
     """What `load` puts together."""
 
     name: str
+    files: tuple[str, ...]  # that were loaded
     fingerprint: str
     config: ModelConfig
     tokenizer: Tokenizer | None

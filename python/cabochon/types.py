@@ -55,6 +55,7 @@ class Progress:
     unit: str  # "B", "tokens", "prompts"
     rate: float  # `unit` a second, 0.0 until known
     eta_s: float | None  # seconds left, None: not known
+    note: str = ""  # of an evaluation: the score so far
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -399,6 +400,7 @@ class ModelInfo(Record):
     kv: str
     tier: str
     arithmetic: str  # "exact", "fast": bf16 matrices meet activations rounded to bf16
+    numerics: int  # rises when any output may change for equal input
     threads: int
     device: str
     device_reason: str
@@ -406,6 +408,7 @@ class ModelInfo(Record):
     vocab_size: int
     config_defaults: tuple[str, ...]  # config keys that were absent and took the class default
     config_ignored: tuple[str, ...]  # config keys that are not known
+    files: tuple[str, ...]  # that were loaded: weights, config, tokenizer, template
     memory: Mapping[str, int]  # bytes, as allocated
     # Blocks of 32 weights in int4. "exact": codes and scale of the checkpoint. "nearest_scale": its
     # codes, and the bf16 scale nearest to its own. "rounded": from numbers that were not int4.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write_whole(target: Path, write: Callable[[Path], None]) -> None:
+def write_whole(target: Path, write: Callable[[Path], object]) -> None:
     """Makes `target`, or puts a new file in its place.
 
     Args:

@@ -163,7 +163,7 @@ def _written(raw_text: str, **more: Any) -> Output:
 
 # --- normalisation: the same everywhere ----------------------------------------------------------
 
-_SPACES = re.compile(r"\s+")
+_DIGIT = re.compile(r"(?![0-9])\d")  # of another script
 _COMMA_LANGUAGES = frozenset({"de", "fr", "es", "it", "pt", "pl", "tr"})
 _COMMA = re.compile(r"(?<=\d),(?=\d)")
 
@@ -172,10 +172,8 @@ def normal(text: str, language: str = "en") -> str:
     """NFKC, case folded, spaces collapsed, digits of every script as ASCII, the decimal comma of
     the language as a point, one full stop at the end removed. Nothing else."""
     folded = unicodedata.normalize("NFKC", text).casefold()
-    digits = "".join(
-        str(unicodedata.decimal(c)) if not c.isascii() and c.isdecimal() else c for c in folded
-    )
+    digits = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), folded)
     if language in _COMMA_LANGUAGES:
         digits = _COMMA.sub(".", digits)
-    spaced = _SPACES.sub(" ", digits).strip()
+    spaced = " ".join(digits.split())
     return spaced[:-1].rstrip() if spaced.endswith((".", "\u3002")) else spaced

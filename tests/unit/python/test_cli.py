@@ -33,7 +33,7 @@ def test_each_kind_of_error_has_its_exit_code(error: errors.CabochonError, code:
     assert cli.exit_code(error) == code
 
 
-@pytest.mark.parametrize("command", ["doctor", "evaluate", "quantize", "serve"])
+@pytest.mark.parametrize("command", ["doctor", "quantize", "serve"])
 def test_commands_that_are_to_come_say_so(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([command, "model", "--weights", "int4"]) == 1
     assert f"{command} is to come" in capsys.readouterr().err

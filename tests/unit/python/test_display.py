@@ -131,7 +131,8 @@ def test_info_has_one_row_a_layer_and_says_whose_kv_it_reads() -> None:
     info = ModelInfo(
         name="m", family="gemma4", parameters=5, modalities=("text",), template=None,
         formats={"mlp": "bf16"}, activations="f32", kv="bf16", tier="scalar", arithmetic="exact",
-        threads=2, device="cpu", device_reason="this build has no other", context=512, vocab_size=9,
+        numerics=1, files=("f",), threads=2, device="cpu", device_reason="this build has no other",
+        context=512, vocab_size=9,
         config_defaults=("rms_norm_eps",), config_ignored=("x",), memory={"kv": 2**20},
         int4_blocks={"exact": 1234, "nearest_scale": 5, "rounded": 0},
         layers=(

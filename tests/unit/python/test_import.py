@@ -36,10 +36,9 @@ def test_every_public_name_is_there() -> None:
         assert name in dir(cabochon)
 
 
-@pytest.mark.parametrize("name", ["Report", "adapters"])
-def test_names_that_are_to_come_say_so(name: str) -> None:
-    with pytest.raises(AttributeError, match=f"cabochon.{name} is to come"):
-        getattr(cabochon, name)
+def test_names_that_are_to_come_say_so() -> None:
+    with pytest.raises(AttributeError, match="adapters is to come"):
+        cabochon.adapters  # noqa: B018
 
 
 def test_a_name_that_is_none_is_an_attribute_error() -> None:

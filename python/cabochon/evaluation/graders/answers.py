@@ -236,7 +236,8 @@ def grade_needles(case: Case, output: Output) -> Verdict:
     it where `rivals` names them."""
     expected: dict[str, Any] = dict(case.expected)
     text = output.text.strip()
-    if not normal(text).startswith(normal(expected["prefix"])):
+    head = text[: 4 * len(expected["prefix"]) + 100]  # normalising a megabyte takes a second
+    if not normal(head).startswith(normal(expected["prefix"])):
         near = all(_stands(value, text) for value in expected["values"])
         return unparsed("no_prefix", near_miss=near)
     found = [value for value in expected["values"] if _stands(value, text)]
