@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -32,6 +33,12 @@ SIZES = {
     "safety": 80,
     "structured": 60,
 }
+
+
+def module(name):
+    return importlib.import_module(f"cabochon.evaluation.suites.{name}")
+
+
 every_suite = pytest.mark.parametrize("name", NAMES)
 
 
@@ -166,6 +173,16 @@ def test_every_prompt_renders_with_the_published_template(name):
         rendered = render(messages, template=template, tokenizer=found, tools=case.tools or None)
 
         assert len(rendered.token_ids) > 8, case.case_id
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if hasattr(module(name), "EXAMPLES")])
+def test_examples_are_three_and_no_cases(name):
+    shown = module(name).EXAMPLES
+    asked = {canonical(c.messages) for seed in (0, 7) for c in shipped.generated(name, seed, 200)}
+
+    assert len(shown) == 3
+    assert all(set(item) == {"messages", "answer"} and item["answer"] for item in shown)
+    assert not {canonical(item["messages"]) for item in shown} & asked
 
 
 def test_right_labels_are_balanced_to_within_one_case():

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..draw import Draw
-from .shipped import flat, main, woven
+from .shipped import examples, flat, main, woven
 
 CASES = 72
 FAMILIES = {
@@ -776,6 +776,10 @@ WRITTEN = (
         I can see a tree, and the two hundred euros that my friend at the harbour gets on top for
         doing exactly what I do. My boss, by the way, would make no such list."""),
 )  # fmt: skip
+
+EXAMPLES = examples(
+    "classification", _made, (("plain", "easy"), ("out_of_scope", "medium"), ("topics", "medium"))
+)
 
 if __name__ == "__main__":
     main("classification")
