@@ -24,6 +24,8 @@ from .schemas import TITLES, Schema
 from .tools import Tool
 
 MAX_LEVELS = 8  # of lists and objects inside a value that may be anything
+MAX_RULES = 100_000  # of all tools; references inside one another can ask for 2 to the 60th
+MAX_MEMBERS = 100  # of oneOf, which are compared each with each
 MAX_INTEGER = 10**18 - 1
 MAX_NUMBER = 10**15 - 1  # of a limit
 
@@ -131,6 +133,8 @@ class _Writer:
             return self._rule(f"{_quoted(tool.name)} {self._value(self._root, 'parameters')}")
         except _Impossible as found:
             self._refuse(str(found), "values that none is valid among", "at least one that is")
+        except RecursionError:
+            self._refuse("parameters", "references without end", "a schema that ends")
 
     def _refuse(self, place: str, found: str, expected: str) -> NoReturn:
         raise ConstraintError(
@@ -141,6 +145,8 @@ class _Writer:
 
     def _rule(self, body: str, name: str = "r") -> str:
         """A capital makes it a terminal."""
+        if len(self._lines) == MAX_RULES:
+            self._refuse("parameters", f"{MAX_RULES:,} rules and more", "smaller schemas")
         name = f"{name}{len(self._lines)}"
         self._lines.append(f"{name}: {body}")
         return name
@@ -444,6 +450,8 @@ class _Writer:
         return merged
 
     def _check_apart(self, schemas: list[Any], place: str) -> None:
+        if len(schemas) > MAX_MEMBERS:
+            self._refuse(place, f"oneOf with {len(schemas):,} members", f"at most {MAX_MEMBERS}")
         for one, other in itertools.combinations(schemas, 2):
             if not self._are_apart(one, other, place):
                 self._refuse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import warnings
 from typing import Any, Literal
 
@@ -170,6 +171,8 @@ VALUES: list[tuple[Any, list[str], list[str]]] = [
      ["1", "1.0", "-0.1", "0.99999999999999999999", "1e-3"]),
     ({"type": "number", "minimum": -12.25, "maximum": -3}, ["-12.25", "-12.2", "-3.0", "-3.01"],
      ["-12.26", "-12.251", "-13", "-2.99", "3", "0", "-112"]),
+    # 16 digits would be read as the limit itself.
+    ({"type": "number", "exclusiveMaximum": 1000}, ["999.999"], ["999.99999999999999"]),
     ({"type": "number", "exclusiveMinimum": 0}, ["0.5", "0.00001", "7", "99999"],
      ["0", "-0", "0.0", "-0.00", "-1"]),
     ({"type": "number", "exclusiveMinimum": 9.5, "exclusiveMaximum": 19.95},
@@ -190,6 +193,8 @@ VALUES: list[tuple[Any, list[str], list[str]]] = [
      ["[1]", "[1,2]"], ["[]", "[2]", "[1,2,3]"]),
     ({"type": "array", "prefixItems": [{"const": 1}], "items": {"const": 0}, "minItems": 2},
      ["[1,0]", "[1,0,0]"], ["[1]", "[0,0]"]),
+    ({"type": "array", "prefixItems": [{"const": 1}, {"const": 2}], "maxItems": 1},
+     ["[]", "[1]"], ["[1,2]"]),
     ({"type": "array", "prefixItems": [{"const": 1}, False]}, ["[]", "[1]"], ["[1,1]"]),
     ({"type": "object", "properties": {"b": {"type": "null"}, "A": {"const": 1}}},
      ["{}", "{A:1}", "{b:null}", "{A:1,b:null}"], ["{b:null,A:1}", "{c:1}"]),
@@ -199,6 +204,7 @@ VALUES: list[tuple[Any, list[str], list[str]]] = [
      ["{b:1}", "{b:1,a:1}"], ["{}", "{a:1}", "{b:2}"]),
     ({"type": "object"}, ["{}", f"{{a:{{b:[1,{Q}{Q},null]}}}}"], ["{:1}", '{"a":1}', "{a b :1}"]),
     ({"type": "object", "properties": {"a": False}}, ["{}"], ["{a:1}"]),
+    ({"type": "object", "properties": {"": {"const": 1}}}, ["{:1}"], ["{1}"]),
     ({}, ["1", f"{Q}x{Q}", "[]", "{}", "[{a:[[1]]}]", "null"], ["x", "NaN"]),
     (True, ["1", "{}"], ["x"]),
     ({"anyOf": [{"const": 1}, {"type": "null"}, False], "description": "One or none."},
@@ -208,6 +214,9 @@ VALUES: list[tuple[Any, list[str], list[str]]] = [
      ["{a:1}", "{b:2}", "{a:1,b:2}"], ["{}"]),
     ({"allOf": [{"type": ["integer", "string"], "minimum": 2}, {"type": "number", "maximum": 4}],
       "minimum": 3}, ["3", "4"], ["2", "5", "3.5", Q + Q]),
+    ({"allOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object",
+      "properties": {"a": {"const": 1}, "b": {"const": 2}}},
+     ["{a:1,b:2}"], ["{}", "{a:1}", "{b:2}"]),
     ({"oneOf": [{"properties": {"k": {"const": "x"}}, "required": ["k"]},
                 {"properties": {"k": {"const": "y"}, "v": {}}, "required": ["k"]}],
       "type": "object"}, [f"{{k:{Q}x{Q}}}", f"{{k:{Q}y{Q},v:1}}"], [f"{{k:{Q}x{Q},v:1}}", "{}"]),
@@ -245,6 +254,30 @@ def test_a_value_that_may_be_anything_ends_before_it_is_too_deep_to_be_read(comp
 
     assert fits(found, "call:f{x:" + "[" * MAX_LEVELS + "1" + "]" * MAX_LEVELS + "}")
     assert not fits(found, "call:f{x:" + "[" * (MAX_LEVELS + 1))
+
+
+def test_references_that_would_never_end_are_refused_in_time(compiler) -> None:
+    def tool(x: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+        return {"name": "f", "parameters": {"type": "object", "properties": {"x": x},
+                                            "$defs": definitions}}  # fmt: skip
+
+    def reference(name: str) -> dict[str, Any]:
+        return {"$ref": f"#/$defs/{name}", "type": "object"}  # not the definition alone
+
+    endless = {"t": {"properties": {"t": reference("t")}}}
+    doubling = {f"d{i}": {"properties": {name: reference(f"d{i + 1}") for name in "ab"}}
+                for i in range(25)} | {"d25": {}}  # fmt: skip
+    many = {"oneOf": [{"const": index} for index in range(101)]}
+    started_s = time.monotonic()
+
+    with pytest.raises(ConstraintError, match="parameters: found references without end"):
+        calls(compiler, tool(reference("t"), endless))
+    with pytest.raises(ConstraintError, match="found 100,000 rules and more"):
+        calls(compiler, tool(reference("d0"), doubling))
+    with pytest.raises(ConstraintError, match="oneOf with 101 members, expected at most 100"):
+        calls(compiler, tool(many, {}))
+
+    assert time.monotonic() - started_s < 5
 
 
 def test_many_tools_and_many_properties_are_still_followed(compiler) -> None:
