@@ -20,7 +20,7 @@ from ..errors import ConstraintError
 from .calls import is_key
 from .constraints import FORMATS, Compiler, Matcher
 from .patterns import Unsayable, whole
-from .schemas import TITLES, Schema
+from .schemas import Schema
 from .tools import Tool
 
 MAX_LEVELS = 8  # of lists and objects inside a value that may be anything
@@ -31,7 +31,6 @@ MAX_NUMBER = 10**15 - 1  # of a limit
 
 _Json = dict[str, Any]
 _DEFINITIONS: tuple[str, ...] = ("$defs", "definitions")
-_NOTES = (TITLES - {"$id"}) | {"description", "default", *_DEFINITIONS}
 _OF_KIND = {
     "object": ("properties", "required", "additionalProperties"),
     "array": ("items", "prefixItems", "minItems", "maxItems"),
@@ -39,7 +38,14 @@ _OF_KIND = {
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"),
 }
 _OF_ANY = ("type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref")
-_KNOWN = {*_OF_ANY, *itertools.chain(*_OF_KIND.values())}
+_KEPT = {*_OF_ANY, *itertools.chain(*_OF_KIND.values())}
+# What else JSON Schema defines; any other keyword says nothing of which values are valid.
+_REFUSED = {
+    *("not", "if", "then", "else", "dependentRequired", "dependentSchemas", "dependencies"),
+    *("uniqueItems", "contains", "minContains", "maxContains", "additionalItems"),
+    *("patternProperties", "propertyNames", "minProperties", "maxProperties"),
+    *("unevaluatedItems", "unevaluatedProperties", "$id", "$dynamicRef", "$recursiveRef"),
+}
 _LEAST = ("maximum", "exclusiveMaximum", "maxItems", "maxLength")
 _MOST = ("minimum", "exclusiveMinimum", "minItems", "minLength")
 
@@ -49,6 +55,7 @@ _TERMINALS = r"""
 TEXT: /(?s:.)+/
 INTEGER: /0|-?[1-9][0-9]{0,17}/
 NUMBER: DECIMAL | POWER
+SHORT: DECIMAL & /-?[0-9.]{1,16}/ & ~/-?[0-9]{16}/
 DECIMAL: /-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,17})?/
 POWER: /-?[1-9](\.[0-9]{1,17})?e[+-]([0-9]{1,2}|[12][0-9]{2}|30[0-7])/
 KEY: /([^@\s]|[^@\s][^@]{0,62}[^@\s])/
@@ -78,7 +85,7 @@ _OTHER_FORMATS = {
 }
 
 
-def call_grammar(tools: Sequence[Tool], mark_id: int) -> tuple[str, list[tuple[str, str]]]:
+def call_grammar(tools: Sequence[Tool], mark_id: int) -> tuple[str, dict[str, str]]:
     """What stands between the markers of one call, of any of the tools.
 
     Args:
@@ -86,7 +93,7 @@ def call_grammar(tools: Sequence[Tool], mark_id: int) -> tuple[str, list[tuple[s
         mark_id: the token that begins and ends a string.
 
     Returns:
-        The grammar; places of strings and numbers that nothing may fit, and rules for these alone.
+        The grammar, and terminals of it that perhaps nothing fits, with their places.
 
     Raises:
         ConstraintError: a schema says what a call cannot be bound by; the text names the place.
@@ -103,8 +110,8 @@ def compile_calls(compiler: Compiler, tools: Sequence[Tool], mark_id: int) -> Ma
         ConstraintError: as `call_grammar`, or what it gives does not compile in time.
     """
     grammar, doubtful = call_grammar(tools, mark_id)
-    for place, part in doubtful:
-        compiler.compile_lark(f"{part}{_TERMINALS}", place)
+    for body, place in doubtful.items():
+        compiler.compile_lark(f"start: T\nT: {body}\n{_TERMINALS}", place)
     return compiler.compile_lark(grammar, "tools")
 
 
@@ -121,7 +128,8 @@ class _Writer:
         self._anything = ""
         self._tool, self._root = "", dict[str, Any]()
         self._references: dict[str, str] = {}  # to rules, of this tool
-        self.doubtful: list[tuple[str, str]] = []
+        self._terminals: dict[str, str] = {}
+        self.doubtful: dict[str, str] = {}
 
     def grammar(self, start: str) -> str:
         return "\n".join([f"start: {start}", *self._lines, _TERMINALS])
@@ -143,13 +151,17 @@ class _Writer:
             argument="tools",
         )
 
-    def _rule(self, body: str, name: str = "r") -> str:
-        """A capital makes it a terminal."""
+    def _rule(self, body: str, kind: str = "r") -> str:
         if len(self._lines) == MAX_RULES:
             self._refuse("parameters", f"{MAX_RULES:,} rules and more", "smaller schemas")
-        name = f"{name}{len(self._lines)}"
+        name = f"{kind}{len(self._lines)}"
         self._lines.append(f"{name}: {body}")
         return name
+
+    def _terminal(self, body: str) -> str:
+        if body not in self._terminals:
+            self._terminals[body] = self._rule(body, "T")
+        return self._terminals[body]
 
     # --- values ----------------------------------------------------------------------------------
 
@@ -160,8 +172,8 @@ class _Writer:
         said = {} if schema is True else _binding(schema)
         if not said:
             return self._any()
-        if unknown := said.keys() - _KNOWN:
-            self._refuse(place, repr(min(unknown)), f"only {', '.join(sorted(_KNOWN))}")
+        if refused := said.keys() & _REFUSED:
+            self._refuse(place, repr(min(refused)), f"of such keywords {', '.join(sorted(_KEPT))}")
         if "$ref" in said:
             reference = said.pop("$ref")
             if reference in inside:
@@ -177,9 +189,9 @@ class _Writer:
         for key in ("anyOf", "oneOf"):
             if key in said:
                 members = said.pop(key)
+                members = [self._both(said, member, place) for member in members]
                 if key == "oneOf":
                     self._check_apart(members, place)
-                members = [self._both(said, member, place) for member in members]
                 return self._one_of(members, place, inside)
         if said.keys() & {"enum", "const"}:
             return self._choice(said, place)
@@ -238,7 +250,7 @@ class _Writer:
             if not (isinstance(value, str) and value)
         ]
         if texts:
-            others.append(f"{self._mark} {self._rule(' | '.join(texts), 'T')} {self._mark}")
+            others.append(f"{self._mark} {self._terminal(' | '.join(texts))} {self._mark}")
         return self._rule(" | ".join(others))
 
     def _literal(self, value: Any, place: str) -> str:
@@ -283,31 +295,36 @@ class _Writer:
         if high == 0:
             return f"{self._mark} {self._mark}"
         if not may_be_empty and len(expressions) > 1:
-            self.doubtful.append((f"tool {self._tool}: {place}", f"start: T\nT: {body}\n"))
-        return f"{self._mark} {self._rule(body, 'T')}{'?' * may_be_empty} {self._mark}"
+            self.doubtful[body] = f"tool {self._tool}: {place}"
+        return f"{self._mark} {self._terminal(body)}{'?' * may_be_empty} {self._mark}"
 
     def _number(self, kind: str, said: _Json, place: str) -> str:
         limits = {key: said[key] for key in _OF_KIND["number"] if key in said}
         if not limits:
             return kind.upper()
         most = MAX_INTEGER if kind == "integer" else MAX_NUMBER
-        for key, value in limits.items():
-            if isinstance(value, bool) or abs(value) > most:
+        for key, value in list(limits.items()):
+            if isinstance(value, bool) or value > most or value < -most:
+                if value < 0 if key in _MOST else value > 0:
+                    del limits[key]  # all that is written keeps it
+                    continue
                 self._refuse(f"{place}.{key}", repr(value), f"a number from {-most} to {most}")
         if "multipleOf" in limits:
             schema = {"type": kind, "minimum": -most, "maximum": most, **limits}
-            return f"%json {json.dumps(schema)}"
-        parts = ["INTEGER"] if kind == "integer" else ["DECIMAL", "/-?[0-9.]{1,16}/"]
-        body = " & ".join(parts + [_limited(key, value) for key, value in limits.items()])
-        self.doubtful.append((f"tool {self._tool}: {place}", f"start: N\nN: {body}\n"))
-        return self._rule(body, "N")
+            return self._rule(f"%json {json.dumps(schema)}")
+        terms = ["INTEGER" if kind == "integer" else "SHORT"]
+        body = " & ".join(terms + [_limited(key, value) for key, value in limits.items()])
+        if len(limits) > 1:
+            self.doubtful[body] = f"tool {self._tool}: {place}"
+        return self._terminal(body)
 
     # --- objects and lists -----------------------------------------------------------------------
 
     def _object(self, said: _Json, place: str) -> str:
-        properties, required = said.get("properties", {}), set(said.get("required", ()))
+        properties, required = said.get("properties", {}), said.get("required", [])
         more = said.get("additionalProperties", not properties)
-        known = {**dict.fromkeys(required, more), **properties}
+        unlisted = dict.fromkeys(required, said.get("additionalProperties", True))
+        known = {**unlisted, **properties}
         pairs = []
         for name in sorted(known, key=str.lower):
             key = self._key(name, place)
@@ -322,7 +339,7 @@ class _Writer:
         with contextlib.suppress(_Impossible):
             value = self._value(more, f"{place}.*")
             others = " & ".join(["KEY", *(f"~{_quoted(name)}" for name in known)])
-            repeated = self._rule(f'{self._rule(others, "K")} ":" {value}')
+            repeated = self._rule(f'{self._terminal(others)} ":" {value}')
         return _bracketed("{", self._sequence(pairs, repeated), "}")
 
     def _key(self, name: str, place: str) -> str:
@@ -471,6 +488,8 @@ class _Writer:
             return True
         if (choices := _choices(one)) is not None and (others := _choices(other)) is not None:
             return not any(choice in others for choice in choices)
+        if not _kinds(one) == _kinds(other) == ["object"]:
+            return False
         shared = set(one.get("required", ())) & set(other.get("required", ()))
         return any(
             self._are_apart(
@@ -483,7 +502,12 @@ class _Writer:
 
 
 def _binding(schema: _Json) -> _Json:
-    return {key: value for key, value in schema.items() if key not in _NOTES}
+    """Of its keywords those that say which values are valid."""
+    return {
+        key: value
+        for key, value in schema.items()
+        if key in _KEPT or (key in _REFUSED and (key, value) != ("uniqueItems", False))
+    }
 
 
 def _kinds(said: _Json) -> list[str]:

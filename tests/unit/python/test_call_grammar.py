@@ -154,6 +154,7 @@ VALUES: list[tuple[Any, list[str], list[str]]] = [
      ["c", f"{Q}ccc{Q}", "null"]),
     ({"type": "string", "minLength": 2, "maxLength": 3}, [f"{Q}ab{Q}", f"{Q}🚀🚀🚀{Q}"],
      [f"{Q}a{Q}", f"{Q}abcd{Q}", Q + Q]),
+    ({"type": "string", "pattern": "^$"}, [Q + Q], [f"{Q}a{Q}"]),
     ({"type": "string", "maxLength": 0}, [Q + Q], [f"{Q}a{Q}"]),
     ({"type": "string", "pattern": "b|^[ac]$"}, [f"{Q}a{Q}", f"{Q}xbx{Q}"], [f"{Q}ac{Q}", Q + Q]),
     ({"type": "string", "pattern": "^a*$", "maxLength": 2}, [Q + Q, f"{Q}aa{Q}"], [f"{Q}aaa{Q}"]),
@@ -171,8 +172,14 @@ VALUES: list[tuple[Any, list[str], list[str]]] = [
      ["1", "1.0", "-0.1", "0.99999999999999999999", "1e-3"]),
     ({"type": "number", "minimum": -12.25, "maximum": -3}, ["-12.25", "-12.2", "-3.0", "-3.01"],
      ["-12.26", "-12.251", "-13", "-2.99", "3", "0", "-112"]),
+    ({"type": "number", "minimum": -1.7e308, "maximum": 1.7e308, "multipleOf": 0.5},
+     ["-2.5"], ["1e5", "0.25"]),
+    ({"type": "integer", "minimum": -(2**63), "maximum": 2**53}, ["9007199254740992", "-9"],
+     ["9007199254740993"]),
+    ({"type": "integer", "x-order": 3, "example": 5, "uniqueItems": False}, ["3"], ["x"]),
     # 16 digits would be read as the limit itself.
-    ({"type": "number", "exclusiveMaximum": 1000}, ["999.999"], ["999.99999999999999"]),
+    ({"type": "number", "exclusiveMaximum": 1000}, ["999.999"],
+     ["999.99999999999999", "-" + "9" * 16]),
     ({"type": "number", "exclusiveMinimum": 0}, ["0.5", "0.00001", "7", "99999"],
      ["0", "-0", "0.0", "-0.00", "-1"]),
     ({"type": "number", "exclusiveMinimum": 9.5, "exclusiveMaximum": 19.95},
@@ -204,6 +211,8 @@ VALUES: list[tuple[Any, list[str], list[str]]] = [
      ["{b:1}", "{b:1,a:1}"], ["{}", "{a:1}", "{b:2}"]),
     ({"type": "object"}, ["{}", f"{{a:{{b:[1,{Q}{Q},null]}}}}"], ["{:1}", '{"a":1}', "{a b :1}"]),
     ({"type": "object", "properties": {"a": False}}, ["{}"], ["{a:1}"]),
+    ({"type": "object", "properties": {"a": {}}, "required": ["b", "a"]}, ["{a:1,b:[]}"],
+     ["{a:1}", "{b:1}", "{a:1,b:1,c:1}"]),
     ({"type": "object", "properties": {"": {"const": 1}}}, ["{:1}"], ["{1}"]),
     ({}, ["1", f"{Q}x{Q}", "[]", "{}", "[{a:[[1]]}]", "null"], ["x", "NaN"]),
     (True, ["1", "{}"], ["x"]),
@@ -253,7 +262,8 @@ def test_a_value_that_may_be_anything_ends_before_it_is_too_deep_to_be_read(comp
     )
 
     assert fits(found, "call:f{x:" + "[" * MAX_LEVELS + "1" + "]" * MAX_LEVELS + "}")
-    assert not fits(found, "call:f{x:" + "[" * (MAX_LEVELS + 1))
+    assert "[" not in pieces(after(found, "call:f{x:" + "[" * MAX_LEVELS))
+    assert "{" not in pieces(after(found, "call:f{x:" + "{a:" * MAX_LEVELS))
 
 
 def test_references_that_would_never_end_are_refused_in_time(compiler) -> None:
@@ -297,15 +307,20 @@ def test_many_tools_and_many_properties_are_still_followed(compiler) -> None:
 @pytest.mark.parametrize(
     ("schema", "match"),
     [
-        ({"not": {"type": "string"}}, r"parameters\.x: found 'not', expected only "),
+        ({"not": {"type": "string"}}, r"parameters\.x: found 'not', expected of such "),
         ({"type": "array", "uniqueItems": True}, r"parameters\.x: found 'uniqueItems'"),
         ({"type": "object", "patternProperties": {"a": {}}}, "'patternProperties'"),
         ({"type": "object", "minProperties": 1}, "'minProperties'"),
+        ({"type": "object", "unevaluatedProperties": False}, "'unevaluatedProperties'"),
         ({"type": "string", "format": "regex"}, r"x\.format: found 'regex', expected one of date,"),
         ({"type": "string", "pattern": r"\bx"}, r"x\.pattern: found '.*bx' with .*b, expected a"),
         ({"type": "string", "pattern": "(?=x)"}, r"x\.pattern: found"),
         ({"type": "integer", "minimum": 10**19}, r"x\.minimum: found 10{19}, expected a number "),
         ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "oneOf with members that may both"),
+        ({"type": ["object", "null"], "oneOf": [
+            {"properties": {"k": {"const": k}}, "required": ["k"]} for k in "xy"
+        ]}, "oneOf with members that may both"),
+        ({"oneOf": [{"enum": [1, 2]}, {"enum": [2, 3]}]}, "oneOf with members that may both"),
         ({"allOf": [{"pattern": "a"}, {"pattern": "b"}]}, "pattern twice, expected it once"),
         ({"allOf": [{"properties": {"a": {}}, "additionalProperties": False},
                     {"properties": {"b": {}}}]}, "additionalProperties beside another.*'b'"),
