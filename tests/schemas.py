@@ -119,7 +119,8 @@ _MAKERS = {
 # --- tools ---------------------------------------------------------------------------------------
 
 TOOL_FORMATS = (*FORMATS, "duration", "email", "hostname", "ipv6", "uri")
-TOOL_PATTERNS = (*PATTERNS, "[0-9]x|^a|b$", r"^\d+\s\w$", r"^[^\s\d]{2}$", "")
+# Python's `re`, which judges, takes more for a digit and for white space than JSON Schema.
+TOOL_PATTERNS = (*PATTERNS, "[0-9]x|^a|b$", r"^\d+ \w$", "^[^ 0-9]{2}$", "")
 
 
 def random_tool(rng: random.Random, name: str) -> dict[str, Any]:
