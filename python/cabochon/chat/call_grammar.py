@@ -111,7 +111,10 @@ def compile_calls(compiler: Compiler, tools: Sequence[Tool], mark_id: int) -> Ma
     """
     grammar, doubtful = call_grammar(tools, mark_id)
     for body, place in doubtful.items():
-        compiler.compile_lark(f"start: T\nT: {body}\n{_TERMINALS}", place)
+        try:
+            compiler.compile_lark(f"start: T\nT: {body}\n{_TERMINALS}", place)
+        except ConstraintError as error:
+            raise ConstraintError(str(error), argument="tools") from None
     return compiler.compile_lark(grammar, "tools")
 
 

@@ -344,6 +344,7 @@ def test_what_no_call_can_be_bound_by_is_refused_with_its_place(compiler, schema
     with pytest.raises(ConstraintError, match=match) as error:
         calls(compiler, tool)
 
+    assert error.value.argument == "tools"
     assert str(error.value).startswith(("tool lamp: parameters.x", "tools: does not compile"))
 
 
