@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import information
-from .chat.call_grammar import compile_calls
-from .chat.calls import MARK
-from .chat.constraints import Compiler, Matcher, is_installed
+from .chat.call_grammar import bind_calls
+from .chat.constraints import Compiler
 from .chat.masking import Masking
 from .chat.template import Template
 from .config import ModelConfig
 from .display import Bar
-from .errors import CabochonError, CabochonWarning, ConstraintError, InvalidArgument, Unsupported
+from .errors import CabochonError, InvalidArgument, Unsupported
 from .generation import Generation, Setting
 from .options import GenerateOptions, SamplingDefaults, check_generate
 from .prompts import CALL, CALL_END, Prepared, PromptReader, named, split
@@ -155,7 +153,8 @@ class Requests:
 
     def _masking(self, options: GenerateOptions) -> Masking | None:
         """What decides which tokens may be drawn; None: nothing does."""
-        calls = self._calls(options)
+        ids = self._parts.tokenizer.control_ids if self._parts.tokenizer else {}
+        calls = bind_calls(options, ids, self._need_compiler)
         if calls is None and options.structure is None and options.thinking_budget is None:
             return None
         tokenizer = self._prompts.need_tokenizer()
@@ -178,30 +177,6 @@ class Requests:
             must_call=options.must_call,
             is_single_call=not options.parallel_tool_calls,
         )
-
-    def _calls(self, options: GenerateOptions) -> Matcher | None:
-        """What binds one call to the schemas of its tools; None: nothing does."""
-        is_asked = options.strict_tools is True or options.must_call
-        is_wanted = is_asked or (options.strict_tools is None and is_installed())
-        if not is_wanted or not options.callable_tools:
-            return None
-        ids = self._parts.tokenizer.control_ids if self._parts.tokenizer else {}
-        if missing := [name for name in (CALL, CALL_END, MARK) if name not in ids]:
-            if not is_asked:
-                return None
-            raise Unsupported(
-                f"generate: {'tool_choice' if options.must_call else 'strict_tools'}, but this "
-                f"vocabulary has no {missing[0]}, expected one of a model that calls tools"
-            )
-        try:
-            return compile_calls(self._need_compiler(), options.callable_tools, ids[MARK])
-        except ConstraintError as error:
-            if is_asked:
-                raise
-            warnings.warn(
-                f"calls are checked, and not bound: {error}", CabochonWarning, stacklevel=4
-            )
-            return None
 
     def _need_compiler(self) -> Compiler:
         tokenizer = self._prompts.need_tokenizer()

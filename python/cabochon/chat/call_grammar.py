@@ -11,17 +11,21 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import unquote
 
-from ..errors import ConstraintError
-from .calls import is_key
-from .constraints import FORMATS, Compiler, Matcher
+from ..errors import CabochonWarning, ConstraintError, Unsupported
+from .calls import MARK, is_key
+from .constraints import FORMATS, Compiler, Matcher, is_installed
 from .patterns import Unsayable, whole
 from .schemas import Schema
 from .tools import Tool
+
+if TYPE_CHECKING:
+    from ..options import GenerateOptions
 
 MAX_LEVELS = 8  # of lists and objects inside a value that may be anything
 MAX_RULES = 100_000  # of all tools; references inside one another can ask for 2 to the 60th
@@ -116,6 +120,40 @@ def compile_calls(compiler: Compiler, tools: Sequence[Tool], mark_id: int) -> Ma
         except ConstraintError as error:
             raise ConstraintError(str(error), argument="tools") from None
     return compiler.compile_lark(grammar, "tools")
+
+
+def bind_calls(
+    options: GenerateOptions, control_ids: Mapping[str, int], need_compiler: Callable[[], Compiler]
+) -> Matcher | None:
+    """What binds one call of an answer; None: calls are checked when they are written.
+
+    Warns:
+        CabochonWarning: they are, because a schema cannot be kept.
+
+    Raises:
+        ConstraintError: as `compile_calls`, where the caller asked for bound calls.
+        MissingExtra: llguidance is not installed, where the caller asked.
+        Unsupported: the vocabulary has no calls, where the caller asked.
+    """
+    asked = "tool_choice" if options.must_call else "strict_tools" if options.strict_tools else ""
+    is_wanted = asked or (options.strict_tools is None and is_installed())
+    if not is_wanted or not options.callable_tools:
+        return None
+    missing = [name for name in ("<|tool_call>", "<tool_call|>", MARK) if name not in control_ids]
+    if missing and asked:
+        raise Unsupported(
+            f"generate: {asked}, but this vocabulary has no {missing[0]}, expected one of a model "
+            "that calls tools"
+        )
+    if missing:
+        return None
+    try:
+        return compile_calls(need_compiler(), options.callable_tools, control_ids[MARK])
+    except ConstraintError as error:
+        if asked:
+            raise
+        warnings.warn(f"calls are checked, and not bound: {error}", CabochonWarning, stacklevel=5)
+        return None
 
 
 class _Impossible(Exception):
