@@ -139,7 +139,8 @@ def bind_calls(
     is_wanted = asked or (options.strict_tools is None and is_installed())
     if not is_wanted or not options.callable_tools:
         return None
-    missing = [name for name in ("<|tool_call>", "<tool_call|>", MARK) if name not in control_ids]
+    needed = ("<|tool_call>", "<tool_call|>", MARK, "<eos>")  # the last one by llguidance
+    missing = [name for name in needed if name not in control_ids]
     if missing and asked:
         raise Unsupported(
             f"generate: {asked}, but this vocabulary has no {missing[0]}, expected one of a model "
