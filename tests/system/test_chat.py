@@ -6,6 +6,8 @@ each token as it is drawn.
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
 import os
 import resource
@@ -25,6 +27,8 @@ import cabochon
 import tiny
 from cabochon.errors import CheckpointError, DeviceError, InvalidArgument, TemplateError
 from cabochon.generation import Generation
+from cabochon.scheduler.pages import PagePool
+from cabochon.scheduler.scheduler import Scheduler
 from cabochon.types import Usage
 
 Q = '<|"|>'
@@ -252,6 +256,166 @@ def test_threads_talk_to_one_model_at_the_same_time(load: Any) -> None:
         *answers, messages = results[index]
         for turn, answer in enumerate(answers):
             same(answer, cold(model, messages[: 2 * turn + 1]))
+
+
+# --- a conversation that nobody refers to any more -----------------------------------------------
+
+
+def held(model: Any) -> int:
+    """How often pasts are held by conversations, once a step has been."""
+    model.generate([5, 6, 7], max_tokens=1)
+    return sum(past.holders for past in model._scheduler.cache.pasts)
+
+
+def test_what_a_conversation_held_is_nobodys_before_the_next_step_once_it_is_gone(
+    model: Any,
+) -> None:
+    chat = model.chat(**FREE)
+    chat.send(LONG)
+    other = chat.fork()
+    assert held(model) == 2
+
+    del chat
+    assert held(model) == 1  # the fork goes on from it
+    assert other.send("And?").usage.cached_tokens > 250
+    del other
+
+    assert held(model) == 0
+
+
+def test_a_conversation_that_goes_with_its_open_stream_leaves_nothing(model: Any) -> None:
+    chat = model.chat(**FREE)
+    chat.send("Hi")
+    stream = chat.stream(LONG, ignore_stops=True)
+    next(stream)
+
+    del chat
+    assert model._scheduler.unfinished != []  # the stream keeps it
+    del stream
+
+    assert model._scheduler.unfinished == []
+    assert held(model) == 0
+
+
+def test_a_conversation_that_is_collected_inside_of_a_step_is_forgotten_by_the_next(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave_in_a_cycle() -> None:
+        chat = model.chat(**FREE)
+        chat.send("Hi")
+        chat.itself = chat
+
+    living = model.chat(**FREE)
+    living.send(LONG)
+    gc.collect()
+    gc.disable()  # but where this test asks for it
+    collected = []
+    # Each is called by the loop with its lock held, in the midst of a change.
+    for owner, name in [(PagePool, "allocate"), (PagePool, "free"), (Scheduler, "forget")]:
+        leave_in_a_cycle()
+        real = getattr(owner, name)
+
+        def collecting(*arguments: Any, real: Any = real, name: str = name, **more: Any) -> Any:
+            if gc.collect() > 0:
+                collected.append(name)
+            return real(*arguments, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, collecting)
+            living.send("Go on.")
+    gc.enable()
+
+    assert collected == ["allocate", "free", "forget"]
+    same(living.send("And?"), cold(model, living.messages[:-1]))
+    del living
+    assert held(model) == 0
+
+
+def test_a_conversation_that_goes_waits_for_no_lock(model: Any) -> None:
+    chat = model.chat(**FREE)
+    chat.send("Hi")
+    held, gone = threading.Event(), threading.Event()
+    was_in_time = []
+
+    def hold() -> None:
+        with model._loop._changed:
+            held.set()
+            was_in_time.append(gone.wait(timeout=5))
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    del chat
+    gone.set()
+    thread.join()
+
+    assert was_in_time == [True]
+
+
+def test_what_a_cancelled_answer_leaves_too_late_is_forgotten(model: Any) -> None:
+    chat = model.chat(**FREE)
+    chat.send("Hi")
+    stream = chat.stream(LONG, ignore_stops=True)
+    next(stream)
+    model._loop._driver = -1  # as if another thread were in a step of it
+    stream.close()
+    model._loop._driver = None
+    assert model._scheduler.unfinished != []
+
+    same(chat.send("Hi"), cold(model, chat.messages[:-1]))
+
+    del chat, stream
+    assert held(model) == 0
+
+
+def test_a_fork_that_fails_leaves_the_conversation_its_past(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = model.chat(**FREE)
+    chat.send(LONG)
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(copy, "deepcopy", lambda _: exec("raise MemoryError"))
+        chat.fork()
+
+    assert held(model) == 1
+
+
+def test_conversations_end_on_other_threads_while_one_runs(load: Any) -> None:
+    model = load(context=2048, max_sequences=3)
+
+    def talk(index: int) -> None:
+        for turn in range(3):
+            chat = model.chat(**FREE)
+            chat.send(f"{index}.{turn}")
+            stream = chat.stream(LONG, ignore_stops=True)
+            next(stream)
+            stream.close()  # maybe in a step of another thread
+            if turn == 1:
+                chat.send("again")
+
+    threads = [threading.Thread(target=talk, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert held(model) == 0
+
+
+def test_a_conversation_that_is_open_at_the_end_of_the_interpreter_says_nothing(
+    demo_folder: Path,
+) -> None:
+    code = f"""
+import cabochon
+model = cabochon.load({str(demo_folder)!r})
+chat = model.chat(max_tokens=5)
+chat.send("Hi")
+stream = chat.fork().stream("Hi")
+next(stream)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # --- a turn --------------------------------------------------------------------------------------

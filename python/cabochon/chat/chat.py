@@ -50,6 +50,8 @@ class Chat:
         options: Mapping[str, Any] | None = None,
     ) -> None:
         """Use `Model.chat`."""
+        self._past: Past | None = None
+        self._last: Running | None = None  # whose past is not taken yet
         self._model = model
         self._options: dict[str, Any] = {
             **(options or {}),
@@ -61,10 +63,12 @@ class Chat:
         self._messages = copy.deepcopy([dict(message) for message in messages])
         self._usage = Usage(prompt_tokens=0, output_tokens=0, answer_tokens=0, control_tokens=0)
         self._busy = threading.Lock()
-        self._past: Past | None = None
-        self._last: Running | None = None  # whose past is not taken yet
         if self._messages:
             self._rendered_tokens()
+
+    def __del__(self) -> None:
+        if self._past is not None or self._last is not None:
+            self._model._loop.abandon(self._past, self._last)
 
     # --- turns -----------------------------------------------------------------------------------
 
@@ -132,6 +136,8 @@ class Chat:
         self, messages: list[Message], options: dict[str, Any]
     ) -> Generator[Event, None, Result]:
         generation = self._model._turn(messages, _for_generate(options, messages))
+        if self._last is not None:  # cancelled in a step of another thread, which is not over yet
+            self._model._loop.abandon(None, self._last)
         self._last = generation.sequence
         try:
             events = self._model._events([generation], options.get("on_error", "raise"), False)
@@ -202,11 +208,13 @@ class Chat:
         """
         with self._own_turn():
             other = copy.copy(self)
+            other._past = other._last = None  # before anything can fail
             other._messages = copy.deepcopy(self._messages)
             other._options = dict(self._options)
-            other._busy, other._last = threading.Lock(), None
-            if other._past is not None:
-                self._model._loop.share(other._past)
+            other._busy = threading.Lock()
+            if self._past is not None:
+                self._model._loop.share(self._past)
+                other._past = self._past
             return other
 
     def undo(self, turns: int = 1) -> None:

@@ -99,6 +99,11 @@ class Loop:
         with HeldInterrupt(), self._changed:
             self._scheduler.forget(past)
 
+    def abandon(self, past: Past | None, last: Sequence | None) -> None:
+        """A conversation is gone that would have gone on from one of them. Takes no lock: it is
+        called by a finalizer, which may run inside any other method of this loop."""
+        self._scheduler.abandon(past, last)
+
     def read(self, past: Past) -> KeptBytes | None:
         """What its pages hold; None where it was dropped.
 

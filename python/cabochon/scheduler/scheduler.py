@@ -12,6 +12,7 @@ waits until it can begin from there.
 from __future__ import annotations
 
 from bisect import insort
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
@@ -77,6 +78,7 @@ class Scheduler:
         self._waiting: list[tuple[int, Sequence]] = []  # a heap, by arrival
         self._followers: list[Follower] = []
         self._running: list[Sequence] = []  # by arrival
+        self._abandoned: deque[tuple[Past | None, Sequence | None]] = deque()
 
     def add(self, sequences: Iterable[Sequence]) -> None:
         """They run as soon as their turn comes.
@@ -113,7 +115,9 @@ class Scheduler:
         return [*self._running, *(one.sequence for one in self._followers), *waiting]
 
     def drop_finished(self) -> None:
-        """What is finished or cancelled needs no pages; what is in them may stay as a past."""
+        """What is finished or cancelled needs no pages; what is in them may stay as a past. Pasts
+        that were abandoned have a holder less."""
+        self._forget_abandoned()
         for sequence in self._running:
             if sequence.is_over:
                 self._leave(sequence)
@@ -281,8 +285,25 @@ class Scheduler:
         """One less."""
         past.holders -= 1
 
+    def abandon(self, past: Past | None, last: Sequence | None) -> None:
+        """Nobody will go on from `past`, nor from what `last` leaves: both are forgotten before
+        the next step. At any moment, from any thread, without a lock, in the midst of any other
+        method too, as a finalizer calls it."""
+        self._abandoned.append((past, last))
+
+    def _forget_abandoned(self) -> None:
+        while self._abandoned:
+            past, last = self._abandoned.popleft()
+            if past is not None:
+                self.forget(past)
+            if last is not None:
+                last.keeps = False
+                if last.left is not None:
+                    self.forget(last.left)
+
     def reserve(self, ids: Ints, first: int) -> Past | None:
         """As the cache does, for a conversation."""
+        self._forget_abandoned()
         past = self.cache.reserve(ids, first)
         if past is not None:
             past.holders = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import count, pairwise
 
 import numpy as np
@@ -297,7 +298,9 @@ def turn(engine: FakeEngine, talk: Talk, back: int, new: list[int], output: int)
             st.integers(0, 250),  # how far back the prompt departs
             st.integers(1, 150),  # new ids
             st.integers(1, 100),  # output
-            st.sampled_from(["say", "say", "say", "fork", "forget", "alone", "cancel", "break"]),
+            st.sampled_from(
+                ["say", "say", "say", "fork", "forget", "abandon", "alone", "cancel", "break"]
+            ),
             st.booleans(),  # run at once, or together with the next
         ),
         min_size=1,
@@ -336,6 +339,9 @@ def test_whoever_goes_on_from_whatever_past_finds_what_a_cold_run_would(
         elif what == "forget" and talk.past is not None:
             scheduler.forget(talk.past)
             talk.past, talk.ids = None, []
+        elif what == "abandon":
+            scheduler.abandon(talk.past, None)
+            talk.past, talk.ids = None, []
         elif what == "alone":
             scheduler.add([sampling(new, output)])
         else:
@@ -355,6 +361,8 @@ def test_whoever_goes_on_from_whatever_past_finds_what_a_cold_run_would(
             finish()
     finish()
 
+    held = {past: past.holders for past in scheduler.cache.pasts if past.holders}
+    assert held == Counter(t.past for t in talks if t.past is not None and not t.past.is_dropped)
     engine.check_all_pages_are_free_without_pasts()
 
 
@@ -401,6 +409,41 @@ def test_a_fork_shares_whole_pages_and_neither_disturbs_the_other() -> None:
     # end, which is inside of it.
     assert before - scheduler.cache.free_pages[0] == 3
     assert turn(engine, talk, 0, [2], 10) == 320  # the other has computed the last token
+
+
+@pytest.mark.parametrize("is_left_before", [False, True])
+def test_what_a_sequence_leaves_that_nobody_waits_for_is_no_conversations(
+    is_left_before: bool,
+) -> None:
+    engine, talk = talking(sequences=2, pages=40), Talk([])
+    scheduler = engine.scheduler
+    sequence = talk.say(0, list(range(100)), 30)
+    scheduler.add([sequence])
+    engine.step()
+    sequence.is_cancelled = True  # in the midst of that step
+    if is_left_before:
+        scheduler.drop_finished()
+        assert sequence.left is not None
+
+    scheduler.abandon(None, sequence)
+
+    engine.step()
+    assert [past.holders for past in scheduler.cache.pasts] == [0]
+    assert (sequence.left is not None) == is_left_before
+
+
+def test_an_abandoned_past_makes_room_for_one_that_is_read_from_a_file_before_any_other() -> None:
+    engine = talking(sequences=3, pages=12)
+    first, second = Talk([]), Talk([])
+    turn(engine, first, 0, list(range(200)), 10)
+    turn(engine, second, 0, list(range(7, 207)), 10)
+
+    engine.scheduler.abandon(second.past, None)
+
+    assert second.past.holders == 1  # whoever calls it may be in the midst of a change
+    assert engine.scheduler.reserve(np.arange(8 * PAGE, dtype=np.int32), 6) is not None
+    assert not first.past.is_dropped
+    assert second.past.is_dropped
 
 
 def test_pasts_give_way_to_who_runs_the_one_used_longest_ago_first() -> None:
