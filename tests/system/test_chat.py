@@ -76,7 +76,7 @@ def cold(model: Any, messages: Any, **options: Any) -> Any:
 
 @pytest.fixture
 def says(model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes the model's next answers these texts, control tokens by name."""
+    """Makes the model's next answers these texts, control tokens by name; then its own again."""
 
     def says(*texts: str) -> None:
         left = [model.encode(text, special=True).tolist() for text in texts]
@@ -85,9 +85,10 @@ def says(model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def scripted(self: Any, answer: Any) -> bool:
             self._masker = self.sequence.mask = None  # what is put there was not drawn
             if not self._ids:
-                self.script = left.pop(0)
-            answer.token = self.script[len(self._ids)]
-            self.sequence.tokens[self.sequence.count - 1] = answer.token
+                self.script = left.pop(0) if left else None
+            if self.script is not None:
+                answer.token = self.script[len(self._ids)]
+                self.sequence.tokens[self.sequence.count - 1] = answer.token
             return take(self, answer)
 
         monkeypatch.setattr(Generation, "take", scripted)
@@ -124,31 +125,41 @@ def test_a_turn_computes_what_its_prompt_does_not_share_and_no_bit_differs(
     assert usage.cached_tokens == shared > 400
 
 
+THOUGHT = "<|channel>thought\n" + "I think so. " * 60 + "<channel|>Yes.<turn|>"
+THINKING = {**FREE, "thinking": True, "max_tokens": 700}
+
+
 def test_after_thoughts_are_dropped_the_next_turn_begins_where_the_answer_departs(
-    load: Any, monkeypatch: pytest.MonkeyPatch
+    model: Any, says: Callable[..., None]
 ) -> None:
-    model = load()
-    chat = model.chat(thinking=True, **{**FREE, "max_tokens": 700})
-    thought = "<|channel>thought\n" + "I think so. " * 60 + "<channel|>Yes.<turn|>"
-    ids = model.encode(thought, special=True).tolist()
-    assert len(ids) > 6 * 64  # more than a ring goes back
-    take = Generation.take
-
-    def scripted(self: Any, answer: Any) -> bool:
-        answer.token = ids[min(len(self._ids), len(ids) - 1)]
-        self.sequence.tokens[self.sequence.count - 1] = answer.token
-        return take(self, answer)
-
-    monkeypatch.setattr(Generation, "take", scripted)
+    assert model.encode(THOUGHT, special=True).size > 6 * 64  # more than a ring goes back
+    chat = model.chat(**THINKING)
+    says(THOUGHT)
     first = chat.send(LONG)
     assert first.thinking is not None
-    monkeypatch.setattr(Generation, "take", take)
 
     second = chat.send("Why?", max_tokens=20)
 
     same(second, cold(model, chat.messages[:-1], thinking=True))
     assert first.usage.prompt_tokens - 2 <= second.usage.cached_tokens
     assert second.usage.cached_tokens < first.usage.prompt_tokens + 8
+
+
+def test_after_a_load_thoughts_that_are_dropped_cost_one_turn_from_the_start_and_no_bit(
+    model: Any, says: Callable[..., None], tmp_path: Path
+) -> None:
+    chat = model.chat(**THINKING)
+    says(THOUGHT, "<|channel>thought\nHm.<channel|>So.<turn|>")
+    chat.send(LONG)
+    chat.save(tmp_path / "talk")
+    loaded = cabochon.Chat.load(tmp_path / "talk", model)
+
+    second = loaded.send("Why?")
+    third = loaded.send("And?", max_tokens=20)
+
+    assert second.usage.cached_tokens == 0  # the file has no ring of the prompt's end
+    same(third, cold(model, loaded.messages[:-1], thinking=True))
+    assert third.usage.cached_tokens >= second.usage.prompt_tokens - 2
 
 
 @pytest.mark.parametrize("name", ["e_type", "e_type_4to1", "kv_equal"])
