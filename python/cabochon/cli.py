@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from . import __version__, errors
 from .display import numbers, size
+from .terminal import not_text, say, show, talk, visible
 
 if TYPE_CHECKING:
     from .model import Model
-    from .results import Event, Result
+    from .results import Result
 
 _TO_COME = ("doctor", "quantize", "serve")
 _FILES_TO_COME = ("image", "audio", "video", "schema")
@@ -42,9 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except errors.CabochonError as error:
-        _say(f"cabochon: {error}")
+        say(f"cabochon: {error}")
         if isinstance(error, errors.OutOfMemory) and error.plan is not None:
-            _say("\n".join((error.plan.table(), *error.plan.advice)))
+            say("\n".join((error.plan.table(), *error.plan.advice)))
         return exit_code(error)
     return code
 
@@ -58,52 +59,6 @@ def exit_code(error: errors.CabochonError) -> int:
         (errors.InvalidArgument, 2),
     )
     return next((code for kind, code in codes if isinstance(error, kind)), 1)
-
-
-def visible(text: str) -> str:
-    """Control characters, and those that reorder text, as characters one can see."""
-    return "".join(_visible(character) for character in text)
-
-
-def _visible(character: str) -> str:
-    code = ord(character)
-    if character in "\n\t" or 0x20 <= code < 0x7F:
-        return character
-    if code < 0x20:
-        return chr(0x2400 + code)
-    if code < 0xA0 or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069:
-        return f"<U+{code:04X}>"
-    return character
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
-
-
-def _answer(text: str) -> None:
-    print(visible(text) if sys.stdout.isatty() else text, end="", flush=True)
-
-
-def _show(event: Event, before: str) -> str:
-    """An answer on stdout, all else apart from it. Takes the kind of the event before, gives the
-    kind of this one."""
-    if before == "thinking" != event.kind:
-        _aside("\n")
-    if event.kind == "text":
-        _answer(event.text)
-    elif event.kind == "thinking":
-        _aside(event.text)
-    elif event.kind == "tool_result":
-        _aside(f"{event.text}\n")
-    elif event.tool_call is not None:
-        _aside(f"{event.tool_call.raw}\n")
-    return event.kind
-
-
-def _aside(text: str) -> None:
-    is_terminal = sys.stderr.isatty()
-    shown = f"\x1b[2m{visible(text)}\x1b[0m" if is_terminal else text  # dim
-    print(shown, end="", file=sys.stderr, flush=True)
 
 
 # --- arguments -----------------------------------------------------------------------------------
@@ -212,6 +167,11 @@ def _loading_options() -> argparse.ArgumentParser:
         group.add_argument(f"--{name}")
     for name in ("context", "max-sequences", "threads"):
         group.add_argument(f"--{name}", type=int)
+    group.add_argument(
+        "--allow-custom-template",
+        action="store_true",
+        help="run a chat template that is none of the published ones, in a sandbox",
+    )
     return parser
 
 
@@ -244,7 +204,7 @@ def _shard(text: str) -> tuple[int, int]:
 
 _PLANNING = ("weights", "kv", "device", "context", "max_sequences", "per_layer_embeddings",
              "adapter", "drafter", "revision", "memory_limit")  # fmt: skip
-_LOADING = (*_PLANNING, "threads", "arithmetic")
+_LOADING = (*_PLANNING, "threads", "arithmetic", "allow_custom_template")
 _SAMPLING = ("max_tokens", "top_k", "seed", "logprobs", "thinking_budget", "temperature", "top_p",
              "min_p", "repetition_penalty", "stop", "thinking", "ignore_stops")  # fmt: skip
 _EVALUATING = ("out", "n", "preset", "prompting", "thinking", "thinking_budget", "seed", "repeats",
@@ -287,7 +247,7 @@ def _generate(options: argparse.Namespace) -> None:
         else:
             result = _write(model, prompt, keywords)
         if options.stats:
-            _say(numbers(result))
+            say(numbers(result))
 
 
 def _read_input() -> str:
@@ -295,18 +255,14 @@ def _read_input() -> str:
     try:
         return sys.stdin.read().removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise errors.InvalidArgument(
-            f"standard input: found bytes that are no {error.encoding} at {error.start}, expected "
-            "text",
-            argument="prompt",
-        ) from None
+        raise not_text(error) from None
 
 
 def _write(model: Model, prompt: Any, keywords: dict[str, Any]) -> Result:
     """Streams one answer to stdout; thoughts and calls go to stderr."""
     result, kind = None, ""
     for event in model.stream(prompt, **keywords):
-        kind = _show(event, kind)
+        kind = show(event, kind)
         result = event.result
     print(flush=True)
     assert result is not None, "the last event has the result"
@@ -320,102 +276,12 @@ def _chat(options: argparse.Namespace) -> None:
                 f"{options.model}: found no chat template, expected an instruction-tuned model: "
                 "use `cabochon generate`"
             )
-        talk = _Talk(model, options)
-        while (line := _read_line()) is not None:
-            try:
-                if line.startswith("/"):
-                    if not talk.command(*line[1:].strip().partition(" ")[::2]):
-                        break
-                elif line.strip():
-                    talk.turn(line)
-            except KeyboardInterrupt:
-                _say("\n(stopped: this turn is forgotten)")
-            except errors.CabochonError as error:
-                _say(f"cabochon: {error}")
-
-
-_HELP = """\
-/think on|off|N    ask for thoughts; N: of so many tokens at most
-/tools FILE.py     its public functions may be called, and are run; without FILE: none
-/image FILE        to come
-/undo              forget the last turn
-/save FILE         write the conversation, with its keys and values
-/load FILE         go on with one
-/stats             tokens and seconds after each answer, or no more
-/help, /quit
-Ctrl-C stops an answer and forgets its turn, Ctrl-D leaves; begin with a space to send a slash."""
-
-
-class _Talk:
-    """A conversation in a terminal, and what its commands have changed."""
-
-    def __init__(self, model: Model, options: argparse.Namespace) -> None:
-        self._model = model
-        self._changed: dict[str, Any] = {}  # overrides of every turn
-        self._is_counted = options.stats
-        self._chat = model.chat(system=options.system, **_given(options, _SAMPLING))
-
-    def turn(self, text: str) -> None:
-        """One question and its answer."""
-        kind = ""
-        for event in self._chat.stream(text, **self._changed):
-            kind = _show(event, kind)
-            if event.result is not None:
-                print(flush=True)
-                if self._is_counted:
-                    _say(numbers(event.result))
-
-    def command(self, name: str, rest: str) -> bool:
-        """Runs one; False: leave."""
-        rest = rest.strip()
-        if name == "think":
-            self._changed |= _thinking(rest)
-        elif name == "tools":
-            from .chat.tools import read_file
-
-            self._changed["tools"] = read_file(Path(rest)) if rest else ()
-            _say(", ".join(tool.name for tool in self._changed["tools"]) or "no tools")
-        elif name == "undo":
-            self._chat.undo()
-        elif name in ("save", "load") and not rest:
-            raise errors.InvalidArgument(f"/{name}: found no FILE, expected one")
-        elif name == "save":
-            self._chat.save(rest)
-        elif name == "load":
-            from .chat.chat import Chat
-
-            self._chat = Chat.load(rest, self._model)
-            _say(f"{len(self._chat.messages)} messages, {self._chat.context_left} tokens left")
-        elif name == "stats":
-            self._is_counted = not self._is_counted
-        elif name == "image":
-            raise errors.Unsupported("/image is to come")
-        elif name == "help":
-            _say(_HELP)
-        elif name == "quit":
-            return False
-        else:
-            raise errors.InvalidArgument(f"/{name}: found no such command, see /help")
-        return True
-
-
-def _thinking(rest: str) -> dict[str, Any]:
-    if rest.isdigit():
-        return {"thinking": True, "thinking_budget": int(rest)}
-    if rest not in ("on", "off"):
-        raise errors.InvalidArgument(f"/think: found {rest!r}, expected on, off or a number")
-    return {"thinking": rest == "on", "thinking_budget": None}
-
-
-def _read_line() -> str | None:
-    """What was typed; None after Ctrl-D. Ctrl-C gives up the line."""
-    try:
-        return input("> " if sys.stdin.isatty() and sys.stdout.isatty() else "")
-    except EOFError:
-        return None
-    except KeyboardInterrupt:
-        _say("")
-        return ""
+        talk(
+            model,
+            system=options.system,
+            options=_given(options, _SAMPLING),
+            is_counted=options.stats,
+        )
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -463,9 +329,9 @@ def _cache(options: argparse.Namespace) -> int:
             state = "deleted"
         line = (size(entry.bytes), entry.model or "?", entry.formats or "?", state)
         print(visible("  ".join(line)))
-    _say(f"{len(found)} of {size(sum(entry.bytes for entry in found))} in {packed_cache.root()}")
+    say(f"{len(found)} of {size(sum(entry.bytes for entry in found))} in {packed_cache.root()}")
     if options.action == "build" and not found:
-        _say("nothing is packed where weights stay as stored: give --weights int8 or int4")
+        say("nothing is packed where weights stay as stored: give --weights int8 or int4")
         return 1
     return 1 if damaged else 0
 

@@ -28,7 +28,7 @@ def write_whole(target: Path, write: Callable[[Path], object]) -> None:
     _remove_stale(target.parent)
     process = os.getpid()
     name = f"{_prefix()}{process}.{_started(process)}.{threading.get_ident()}.tmp"
-    temporary = target.with_name(name)
+    temporary = target.parent / name
     try:
         write(temporary)
         _sync(temporary)

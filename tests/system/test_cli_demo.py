@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -91,56 +90,6 @@ def test_each_failure_has_its_exit_code_and_one_line_of_reason(
     assert done.stdout == ""
 
 
-def test_chat_answers_line_after_line_and_leaves_at_the_end(demo_folder: Path) -> None:
-    done = cabochon(
-        "chat", str(demo_folder), "--max-tokens", "5", "--seed", "1", "--ignore-stops",
-        given="Hi\n\nYou\n",
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") >= 2
-    assert done.stderr == ""
-
-
-def test_commands_of_chat_do_what_help_says(demo_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "tools.py").write_text(
-        'def dice(sides: int) -> int:\n    "Rolls one."\n    return 4'
-    )
-    lines = (
-        "/help", "One", "/undo", "/undo", "Two", f"/save {tmp_path}/talk", f"/load {tmp_path}/talk",
-        "/think on", "Three", "/think some", "/think 7", "Four", "/think off",
-        f"/tools {tmp_path}/tools.py", "Five", "/tools", "/image x.png", "/jump", "/save",
-        "/load nothing", "/stats", "Six", "/quit", "Seven",
-    )  # fmt: skip
-
-    done = cabochon(
-        "chat", str(demo_folder), "--max-tokens", "5", "--seed", "1", "--ignore-stops",
-        given="\n".join(lines),
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stderr
-    said = [
-        "/think on|off|N", "turns is 1, expected at most 0", "2 messages, ",
-        "/think: found 'some'", "dice", "no tools",
-        "/image is to come", "/jump: found no such command", "/save: found no FILE",
-        "nothing: found nothing there", "tokens",
-    ]  # fmt: skip
-    rest = done.stderr
-    for text in said:
-        _, found, rest = rest.partition(text)
-        assert found, (text, done.stderr)
-    assert "Traceback" not in done.stderr
-    assert done.stdout.count("\n") >= 5
-    assert (tmp_path / "talk").exists()
-
-
-def test_chat_with_a_base_model_says_what_to_use(base_folder: Path) -> None:
-    done = cabochon("chat", str(base_folder), given="Hi\n")
-
-    assert done.returncode == 2
-    assert "cabochon generate" in done.stderr
-
-
 def test_a_reader_that_leaves_ends_generate_quietly(demo_folder: Path) -> None:
     read, write = os.pipe()
     process = subprocess.Popen(
@@ -169,25 +118,4 @@ def test_ctrl_c_ends_generate_with_130(demo_folder: Path) -> None:
 
     # A small model may be done before the signal comes.
     assert process.returncode in (130, 0)
-    assert "Traceback" not in errors
-
-
-def test_ctrl_c_in_a_chat_stops_the_answer_and_not_the_program(demo_folder: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cabochon", "chat", str(demo_folder), "--ignore-stops"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        bufsize=0,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write("Hi\n")
-    process.stdin.flush()
-    process.stdout.read(1)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
-    assert process.poll() is None
-
-    _, errors = process.communicate("", timeout=60)
-
-    assert process.returncode == 0
     assert "Traceback" not in errors

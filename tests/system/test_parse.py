@@ -13,32 +13,14 @@ import pytest
 
 from cabochon import cli
 from cabochon.errors import InvalidArgument, Unsupported
-from cabochon.generation import Generation
 
 SAID = (
     '<|channel>thought\nParis, then.\n<channel|>Wait.<|tool_call>call:f{a:<|"|>b<|"|>}<tool_call|>'
 )
 
 
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, model: Any) -> Callable[[str], None]:
-    """The model says what it is told to."""
-    take = Generation.take
-
-    def says(text: str) -> None:
-        ids = model.encode(text, special=True).tolist()
-
-        def scripted(self: Generation, answer: Any) -> bool:
-            answer.token = ids[len(self._ids)]
-            return take(self, answer)
-
-        monkeypatch.setattr(Generation, "take", scripted)
-
-    return says
-
-
-def test_generate_and_stream_tell_thought_answer_and_calls_apart(model: Any, script: Any) -> None:
-    script(f"{SAID}<|tool_response>")
+def test_generate_and_stream_tell_thought_answer_and_calls_apart(model: Any, says: Any) -> None:
+    says(f"{SAID}<|tool_response>")
 
     result = model.generate("Hi", max_tokens=200)
     events = list(model.stream("Hi", max_tokens=200))
@@ -52,8 +34,8 @@ def test_generate_and_stream_tell_thought_answer_and_calls_apart(model: Any, scr
     assert "Paris, then." in result._repr_html_()
 
 
-def test_what_was_said_can_be_answered_and_sent_again(model: Any, script: Any) -> None:
-    script(f"{SAID}<|tool_call>?<tool_call|><|tool_response>")
+def test_what_was_said_can_be_answered_and_sent_again(model: Any, says: Any) -> None:
+    says(f"{SAID}<|tool_call>?<tool_call|><|tool_response>")
     first = model.generate("Hi", max_tokens=200)
     answers = [
         {"role": "tool", "tool_call_id": call.id, "content": call.error or "x"}
@@ -66,8 +48,8 @@ def test_what_was_said_can_be_answered_and_sent_again(model: Any, script: Any) -
     assert len({call.id for call in (*first.tool_calls, *second.tool_calls)}) == 4
 
 
-def test_parse_reads_the_ids_of_a_result(model: Any, script: Any) -> None:
-    script(f"{SAID}<|tool_response>")
+def test_parse_reads_the_ids_of_a_result(model: Any, says: Any) -> None:
+    says(f"{SAID}<|tool_response>")
     result = model.generate("Hi", max_tokens=200)
 
     found = model.parse(result.token_ids)
@@ -116,9 +98,9 @@ def test_a_thought_can_be_asked_of_a_chat_model_alone(
 
 
 def test_the_command_line_shows_thoughts_and_calls_apart(
-    demo_folder: Path, script: Any, capsys: pytest.CaptureFixture[str]
+    demo_folder: Path, says: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    script(f"{SAID}<|tool_response>")
+    says(f"{SAID}<|tool_response>")
 
     code = cli.main(["generate", str(demo_folder), "Hi", "--max-tokens", "200"])
 

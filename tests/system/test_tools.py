@@ -1,7 +1,6 @@
 """Tools of a model: declared in its prompt, called in its answer, checked, and forbidden.
 
-The demo's weights are random, so its words are put into its mouth: `says` replaces each token as it
-is drawn.
+The demo's weights are random, so its words are put into its mouth: `says`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from cabochon.errors import (
     MissingExtra,
     Unsupported,
 )
-from cabochon.generation import Generation
 
 Q = '<|"|>'
 CALL = f"<|tool_call>call:weather{{city:{Q}Paris{Q}}}<tool_call|>"
@@ -34,25 +32,6 @@ QUESTION = [{"role": "user", "content": "Weather in Paris?"}]
 def weather(city: str, unit: Literal["c", "f"] = "c") -> dict[str, Any]:
     """Weather of a city. Args: city: its name. unit: degrees."""
     return {"sky": "clear", "temp": 15}
-
-
-@pytest.fixture
-def says(model: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Makes the model's next answers this text, control tokens by name."""
-
-    def says(text: str) -> None:
-        ids = model.encode(text, special=True).tolist()
-        take = Generation.take
-
-        def scripted(self: Any, answer: Any) -> bool:
-            self._masker = self.sequence.mask = None  # what is put there was not drawn
-            answer.token = ids[len(self._ids)]
-            self.sequence.tokens[self.sequence.count - 1] = answer.token
-            return take(self, answer)
-
-        monkeypatch.setattr(Generation, "take", scripted)
-
-    return says
 
 
 # --- declared ------------------------------------------------------------------------------------

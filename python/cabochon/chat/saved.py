@@ -57,7 +57,7 @@ def write_saved(path: str | os.PathLike[str], saved: Saved) -> None:
     target = Path(path)
     try:
         write_whole(target, lambda path: save_file(tensors, path, metadata={_KEY: text}))
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise DeviceError(f"{target}: the conversation cannot be written: {error}") from error
 
 

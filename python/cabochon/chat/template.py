@@ -259,8 +259,8 @@ def load_template(
             f"{name}: found a template with SHA-256 {sha256}, expected a published one: for this "
             f"model {current.sha256} ({current.name}); it may be stale or changed. Download the "
             "checkpoint again; or load without that file to use the published one; or permit it "
-            "with allow_custom_template=True, which runs it in a sandbox. Known: "
-            + ", ".join(f"{known} ({PUBLISHED[known]})" for known in PUBLISHED)
+            "with allow_custom_template=True (--allow-custom-template): it runs in a sandbox. "
+            "Known: " + ", ".join(f"{known} ({PUBLISHED[known]})" for known in PUBLISHED)
         )
     if known is None:
         return CustomTemplate(text, name=name)

@@ -170,12 +170,13 @@ def read_file(path: Path) -> tuple[Tool, ...]:
     name = f"cabochon_tools_{path.stem}"
     found = importlib.util.spec_from_file_location(name, path)
     if found is None or found.loader is None or not path.is_file():
-        _wrong("tools", str(path), "a Python file, named *.py")
+        what = str(path) if path.is_file() else f"no file {path}"
+        _wrong("tools", what, "a Python file, named *.py")
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module  # where dataclasses and type hints of the file are looked up
     try:
         found.loader.exec_module(module)
-    except Exception as error:  # it is the caller's program
+    except (Exception, SystemExit) as error:  # it is the caller's program
         raise InvalidArgument(
             f"tools: {path}: found a file that fails with {type(error).__name__}: {error}, "
             "expected one that defines functions",

@@ -86,17 +86,3 @@ def test_every_option_has_the_name_that_the_library_has() -> None:
 def test_files_that_are_to_come_say_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["generate", MODEL, "Hi", f"--{name}", "file"]) == 1
     assert f"--{name} is to come" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain\n\ttext é 🚀", "plain\n\ttext é 🚀"),
-        ("\x1b[31mred\x07", "␛[31mred␇"),
-        ("a\x7fb\x9bc", "a<U+007F>b<U+009B>c"),
-        ("\u202eabc\u2066", "<U+202E>abc<U+2066>"),
-        ("\r", "␍"),
-    ],
-)
-def test_control_characters_are_made_visible(text: str, shown: str) -> None:
-    assert cli.visible(text) == shown
