@@ -142,9 +142,9 @@ class Event(Record):
     """One thing that happened while an answer was written.
 
     The texts of all "text" events of an item, joined, equal its `Result.text`, those of its
-    "thinking" events `Result.thinking`; every call of `Result.tool_calls` comes once. In a `Chat`
-    that runs tools they are those of all answers of the turn, one after the other, and the Result
-    is the last one's.
+    "thinking" events `Result.thinking` (None: there are none); every call of `Result.tool_calls`
+    comes once. In a `Chat` that runs tools they are those of all answers of the turn, one after the
+    other, and the Result is the last one's.
     """
 
     kind: str  # "thinking", "text", "tool_call", "tool_result", "done"

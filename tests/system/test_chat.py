@@ -588,6 +588,36 @@ def test_functions_are_called_and_the_model_goes_on_with_their_results(
     assert events[-1].result.usage.cached_tokens > 0
 
 
+def test_events_of_a_turn_with_tools_are_those_of_all_its_answers_one_after_the_other(
+    model: Any, says: Callable[..., None]
+) -> None:
+    def thought(text: str) -> str:
+        return f"<|channel>thought\n{text}\n<channel|>"
+
+    says(
+        f"{thought('One.')}Let me see. {thought('Two.')}{call('weather', 'Paris')}"
+        f"{call('weather', 'Rome')}<|tool_response>",
+        f"{thought('Three.')}And. {call('weather', 'Oslo')}<|tool_response>",
+        f"{thought(' ')}Fine.<turn|>",
+    )
+    chat = model.chat(tools=[weather], thinking=True, **{**FREE, "max_tokens": 200})
+
+    events = list(chat.stream("Weather?"))
+
+    def joined(kind: str) -> str:
+        return "".join(event.text for event in events if event.kind == kind)
+
+    answers = [message for message in chat.messages if message["role"] == "assistant"]
+    assert len(answers) == 3
+    assert joined("text") == "".join(message["content"] for message in answers)
+    thoughts = [message.get("reasoning_content") for message in answers]
+    assert joined("thinking") == "".join(text or "" for text in thoughts)
+    calls = [event.tool_call.id for event in events if event.kind == "tool_call"]
+    assert calls == [one["id"] for message in answers for one in message.get("tool_calls", ())]
+    assert len(set(calls)) == 3
+    assert events[-1].result.to_message() == answers[-1]
+
+
 def test_a_wrong_call_goes_back_to_the_model_as_its_result(
     model: Any, says: Callable[..., None]
 ) -> None:
