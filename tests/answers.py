@@ -1,4 +1,4 @@
-"""Answers as models write them, made at random with what they say; and tokenizers to write them in.
+"""Answers as models write them, made at random with what they say.
 
 The makers know the published form alone and nothing of the parser: values are written as the
 published templates write them.
@@ -6,43 +6,14 @@ published templates write them.
 
 from __future__ import annotations
 
-import functools
-import json
-import lzma
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from cabochon import demo
 from cabochon.tokenizer import CONTROL_NAMES, Tokenizer
 
-SHARED = Path(__file__).parents[2] / "shared" / "data"
 QUOTE = '<|"|>'
-
-
-@functools.cache
-def demo_tokenizer() -> Tokenizer:
-    return Tokenizer(demo._tokenizer(*demo._pieces()))
-
-
-@functools.cache
-def _published(source: Path) -> Tokenizer:
-    return Tokenizer(json.loads(lzma.decompress(source.read_bytes())))
-
-
-def published_tokenizer() -> Tokenizer:
-    source = SHARED / "tokenizer" / "gemma4-tokenizer.json.xz"
-    if not source.exists():
-        pytest.skip(f"needs the published tokenizer: {source} is absent")
-    return _published(source)
-
-
-def tokenizer(name: str) -> Tokenizer:
-    return demo_tokenizer() if name == "demo" else published_tokenizer()
 
 
 def write_value(value: Any) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import local_hub
 import tiny
+import vocabularies
+from cabochon.tokenizer import Tokenizer
 from golden import Golden
 
 
@@ -34,6 +38,34 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
 def golden(tiny_checkpoint: Callable[[str], Path]) -> Callable[[str], Golden]:
     """Name of a model to what transformers computed for it; the model itself is made again."""
     return functools.cache(lambda name: Golden.read(name, tiny_checkpoint(name)))
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    """That of the demo."""
+    return vocabularies.demo_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def gemma3_tokenizer() -> Tokenizer:
+    """With Gemma 3's control tokens."""
+    return vocabularies.gemma3_tokenizer()
+
+
+@pytest.fixture
+def full_after() -> Callable[[int], AbstractContextManager[None]]:
+    """Inside of it files cannot grow beyond so many bytes, as on a disk that is full."""
+
+    @contextmanager
+    def full_after(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return full_after
 
 
 @pytest.fixture

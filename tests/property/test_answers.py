@@ -16,12 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from answers import Answer, call_pieces, random_answer, tokenizer
+from answers import Answer, call_pieces, random_answer
 from cabochon.chat.calls import read_call
 from cabochon.chat.parser import AnswerParser, Piece
 from cabochon.chat.render import render
 from cabochon.chat.template import LARGE, native_template
 from cabochon.tokenizer import CONTROL_NAMES, Tokenizer
+from vocabularies import tokenizer
 
 COUNT = int(os.environ.get("RANDOM_ANSWERS", "100"))
 VOCABULARIES = ["demo", "published"]

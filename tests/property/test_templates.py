@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import lzma
 import os
 import re
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ import jinja2
 import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+import vocabularies
 from cabochon.chat import sandbox, template
 from cabochon.chat.render import RenderedPrompt, render
 from cabochon.chat.template import (
@@ -31,13 +31,12 @@ from cabochon.chat.template import (
     Template,
     native_template,
 )
-from cabochon.demo import write_demo
 from cabochon.errors import CabochonError
-from cabochon.tokenizer import CONTROL_NAMES, GEMMA3_CONTROL, Tokenizer, alternatives
+from cabochon.tokenizer import CONTROL_NAMES, Tokenizer, alternatives
 from conversations import Writer
+from vocabularies import demo_tokenizer, published_tokenizer
 
 COUNT = int(os.environ.get("GENERATED_CONVERSATIONS", "300"))
-VOCABULARY = Path(__file__).parents[3] / "shared/data/tokenizer/gemma4-tokenizer.json.xz"
 
 CONTROL = alternatives(CONTROL_NAMES)
 # A template of nobody's, which prints every field once.
@@ -61,28 +60,9 @@ CUSTOM = """\
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+def tokenizer() -> Tokenizer:
     """The published one where it is, else the demo's."""
-    if VOCABULARY.exists():
-        return Tokenizer(json.loads(lzma.decompress(VOCABULARY.read_bytes())))
-    folder = tmp_path_factory.mktemp("demo")
-    write_demo(folder)
-    return Tokenizer.from_folder(folder)
-
-
-@pytest.fixture(scope="module")
-def gemma3_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    """The demo's with Gemma 3's control tokens."""
-    folder = tmp_path_factory.mktemp("demo")
-    write_demo(folder)
-    document = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    document["added_tokens"] = []
-    vocab = document["model"]["vocab"]
-    others = [piece for piece in vocab if "|" in piece and piece in CONTROL_NAMES]
-    new = [name for name in GEMMA3_CONTROL if name not in vocab]
-    names = {other: new[i] if i < len(new) else f"<unused{i}>" for i, other in enumerate(others)}
-    document["model"]["vocab"] = {names.get(piece, piece): vocab[piece] for piece in vocab}
-    return Tokenizer(document)
+    return published_tokenizer() if vocabularies.PUBLISHED.exists() else demo_tokenizer()
 
 
 @pytest.fixture(scope="module")

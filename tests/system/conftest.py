@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,20 @@ def base_folder(demo_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     config["eos_token_id"] = config["eos_token_id"][:1]
     (folder / "generation_config.json").write_text(json.dumps(config))
     return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of packed weights, which is not there yet."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("CABOCHON_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def folder(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
+    """A small checkpoint with a per-layer table, which a test may change."""
+    return Path(shutil.copytree(tiny_checkpoint("e_type"), tmp_path / "model"))
 
 
 @pytest.fixture

@@ -15,18 +15,6 @@ Run = Callable[..., tuple[int, list[str], str]]
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("CABOCHON_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def folder(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_checkpoint("e_type"), tmp_path / "model"))
-
-
-@pytest.fixture
 def other(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_checkpoint("moe"), tmp_path / "other"))
 

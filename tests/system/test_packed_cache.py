@@ -19,18 +19,6 @@ from cabochon.errors import CabochonWarning, CheckpointError
 IDS = [3, 4, 5, 6]
 
 
-@pytest.fixture
-def cache(tmp_path, monkeypatch):
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("CABOCHON_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def folder(tiny_checkpoint, tmp_path):
-    return Path(shutil.copytree(tiny_checkpoint("e_type"), tmp_path / "model"))
-
-
 def logits(folder: Path, weights: str = "int4") -> np.ndarray:
     with cabochon.load(folder, weights=weights) as model:
         return model.logits(IDS)

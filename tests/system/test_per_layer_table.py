@@ -6,7 +6,6 @@ import os
 import shutil
 import threading
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,18 +27,6 @@ IDS = [3, 4, 200, 5, 6, 3, 263]
 ROWS, COLUMNS = 264, 192  # of e_type's table
 ROW_BYTES = {"int8": COLUMNS + 2 * 2, "int4": COLUMNS // 2 + 6 * 2}
 FIRST_ROW = 8192  # a page for the header, one for the checksums
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("CABOCHON_CACHE", str(folder))
-    return folder
-
-
-@pytest.fixture
-def folder(tiny_checkpoint: Callable[[str], Path], tmp_path: Path) -> Path:
-    return Path(shutil.copytree(tiny_checkpoint("e_type"), tmp_path / "model"))
 
 
 def load(

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from answers import demo_tokenizer, random_answer
+from answers import random_answer
 from cabochon.generation import Generation, Setting
 from cabochon.model import _GENERATE_DEFAULTS
 from cabochon.options import SamplingDefaults, check_generate
 from cabochon.prompts import Prepared
 from cabochon.results import Event, Result
 from cabochon.scheduler.sequence import Answer
+from vocabularies import demo_tokenizer
 
 STOPS = ("<eos>", "<turn|>", "<|tool_response>")
 MANIFEST = dict.fromkeys(("version", "fingerprint", "weights", "kv", "device"), "x") | {

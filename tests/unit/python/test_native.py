@@ -6,8 +6,6 @@ tests/property/test_templates.py compares them with the templates themselves, wh
 from __future__ import annotations
 
 import json
-import lzma
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,30 +14,20 @@ from cabochon.chat import native
 from cabochon.chat.marks import split_marks
 from cabochon.chat.render import RenderedPrompt, render
 from cabochon.chat.template import EDGE, GEMMA3, LARGE, native_template
-from cabochon.demo import write_demo
 from cabochon.errors import InvalidArgument, TemplateError, Unsupported
 from cabochon.tokenizer import Tokenizer
+from vocabularies import SHARED, published_tokenizer
+from weather import DECLARED, GET_WEATHER
 
-SHARED = Path(__file__).parents[4] / "shared" / "data"
 RECORDED = SHARED / "chat" / "rendered.jsonl"
-VOCABULARY = SHARED / "tokenizer" / "gemma4-tokenizer.json.xz"
 
 BOS, USER, MODEL, END = "<bos>", "<|turn>user\n", "<|turn>model\n", "<turn|>\n"
 EMPTY = "<|channel>thought\n<channel|>"
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    folder = tmp_path_factory.mktemp("demo")
-    write_demo(folder)
-    return Tokenizer.from_folder(folder)
-
-
-@pytest.fixture(scope="module")
 def published() -> Tokenizer:
-    if not VOCABULARY.exists():
-        pytest.skip("the published vocabulary is not beside the repository")
-    return Tokenizer(json.loads(lzma.decompress(VOCABULARY.read_bytes())))
+    return published_tokenizer()
 
 
 def say(role: str, content: Any = None, **extra: Any) -> dict[str, Any]:
@@ -90,35 +78,7 @@ def test_500_recorded_conversations_come_out_as_the_published_template_gave_them
 
 # --- examples -------------------------------------------------------------------------------------
 
-WEATHER = tool(
-    "get_weather",
-    description="Get weather",
-    parameters={
-        "type": "object",
-        "properties": {
-            "city": {"type": "string", "description": "City name"},
-            "days": {"type": "integer", "nullable": True},
-            "unit": {"type": "string", "enum": ["c", "f"]},
-            "tags": {"type": "array", "items": {"type": "string"}},
-            "opt": {
-                "type": "object",
-                "properties": {"deep": {"type": "boolean", "description": "d"}},
-                "required": ["deep"],
-            },
-        },
-        "required": ["city"],
-    },
-)
-WEATHER_TEXT = (
-    '<|tool>declaration:get_weather{description:<|"|>Get weather<|"|>,parameters:{properties:{'
-    'city:{description:<|"|>City name<|"|>,type:<|"|>STRING<|"|>},'
-    'days:{nullable:true,type:<|"|>INTEGER<|"|>},'
-    'opt:{properties:{deep:{description:<|"|>d<|"|>,type:<|"|>BOOLEAN<|"|>}},'
-    'required:[<|"|>deep<|"|>],type:<|"|>OBJECT<|"|>},'
-    'tags:{items:{type:<|"|>STRING<|"|>},type:<|"|>ARRAY<|"|>},'
-    'unit:{enum:[<|"|>c<|"|>,<|"|>f<|"|>],type:<|"|>STRING<|"|>}},'
-    'required:[<|"|>city<|"|>],type:<|"|>OBJECT<|"|>}}<tool|>'
-)
+WEATHER = {"type": "function", "function": GET_WEATHER}
 PARIS = call("get_weather", {"city": "Paris"}, id="1")
 PARIS_TEXT = '<|tool_call>call:get_weather{city:<|"|>Paris<|"|>}<tool_call|>'
 
@@ -175,7 +135,7 @@ EXAMPLES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
     ),
     "a tool": (
         [say("user", "Weather in Paris?")], {"tools": [WEATHER]},
-        f"<|turn>system\n{WEATHER_TEXT}{END}{USER}Weather in Paris?{END}{MODEL}{EMPTY}",
+        f"<|turn>system\n{DECLARED}{END}{USER}Weather in Paris?{END}{MODEL}{EMPTY}",
     ),
     "a call answered": (
         [
@@ -187,7 +147,7 @@ EXAMPLES: dict[str, tuple[list[dict[str, Any]], dict[str, Any], str]] = {
             result("15C sunny"),
         ],
         {"tools": [WEATHER]},
-        f'<|turn>system\n{WEATHER_TEXT}{END}{USER}W?{END}{MODEL}<|tool_call>call:get_weather{{'
+        f'<|turn>system\n{DECLARED}{END}{USER}W?{END}{MODEL}<|tool_call>call:get_weather{{'
         'city:<|"|>Paris<|"|>,l:[<|"|>a<|"|>,1,null],n:3,o:{k:<|"|>v<|"|>},ok:true}<tool_call|>'
         f"{response('get_weather', '15C sunny')}",
     ),

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from answers import QUOTE, SHARED, Answer, call_pieces, published_tokenizer, tokenizer
+from answers import QUOTE, Answer, call_pieces
 from cabochon.chat.calls import QUOTE as MARK
 from cabochon.chat.calls import read_call
 from cabochon.chat.parser import AnswerParser, Outline, Piece, is_end, starting_state
 from cabochon.tokenizer import GEMMA3_CONTROL, GEMMA4_CONTROL, Tokenizer
+from vocabularies import SHARED, published_tokenizer, tokenizer
 
 THREADS = Path(__file__).parents[2] / "data" / "threads"
 CASES = [

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from cabochon.chat import sandbox, template
 from cabochon.chat.render import RenderedPrompt, render
 from cabochon.chat.template import CustomTemplate
-from cabochon.demo import write_demo
 from cabochon.errors import InvalidArgument, TemplateError, Unsupported
 from cabochon.tokenizer import CONTROL_NAMES, Tokenizer
 
@@ -69,26 +68,6 @@ GEMMA3_LIKE = """\
     {{ '<start_of_turn>model\n' }}
 {%- endif -%}
 """
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    folder = tmp_path_factory.mktemp("demo")
-    write_demo(folder)
-    return Tokenizer.from_folder(folder)
-
-
-@pytest.fixture(scope="module")
-def gemma3_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    folder = tmp_path_factory.mktemp("demo")
-    write_demo(folder)
-    document = json.loads((folder / "tokenizer.json").read_text("utf-8"))
-    document["added_tokens"] = []
-    names = {"<|turn>": "<start_of_turn>", "<turn|>": "<end_of_turn>"}
-    names |= {name: f"<unused{i}>" for i, name in enumerate(CONTROL_NAMES) if "|" in name} | names
-    vocab = document["model"]["vocab"]
-    document["model"]["vocab"] = {names.get(piece, piece): vocab[piece] for piece in vocab}
-    return Tokenizer(document)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import lzma
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -14,18 +11,11 @@ import pytest
 from cabochon.chat.render import RenderedPrompt, render
 from cabochon.chat.template import EDGE, LARGE, native_template
 from cabochon.chat.tools import read_tools
-from cabochon.demo import write_demo
 from cabochon.tokenizer import CONTROL_NAMES, Tokenizer
+from vocabularies import published_tokenizer
+from weather import DECLARED, GET_WEATHER
 
-VOCABULARY = Path(__file__).parents[4] / "shared/data/tokenizer/gemma4-tokenizer.json.xz"
 Q = '<|"|>'
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    folder = tmp_path_factory.mktemp("demo")
-    write_demo(folder)
-    return Tokenizer.from_folder(folder)
 
 
 def prompt(
@@ -59,36 +49,10 @@ def get_weather(
     return f"{city} {unit} {days} {tags} {opt}"
 
 
-GET_WEATHER = {
-    "name": "get_weather",
-    "description": "Get weather",
-    "parameters": {
-        "type": "object",
-        "properties": {
-            "city": {"type": "string", "description": "City name"},
-            "unit": {"type": "string", "enum": ["c", "f"]},
-            "days": {"type": "integer", "nullable": True},
-            "tags": {"type": "array", "items": {"type": "string"}},
-            "opt": {
-                "type": "object",
-                "properties": {"deep": {"type": "boolean", "description": "d"}},
-                "required": ["deep"],
-            },
-        },
-        "required": ["city"],
-    },
-}
-
-
 # As the published template prints it.
 PUBLISHED = (
-    f"<bos><|turn>system\n<|tool>declaration:get_weather{{description:{Q}Get weather{Q},parameters:"
-    f"{{properties:{{city:{{description:{Q}City name{Q},type:{Q}STRING{Q}}},days:{{nullable:true,"
-    f"type:{Q}INTEGER{Q}}},opt:{{properties:{{deep:{{description:{Q}d{Q},type:{Q}BOOLEAN{Q}}}}},"
-    f"required:[{Q}deep{Q}],type:{Q}OBJECT{Q}}},tags:{{items:{{type:{Q}STRING{Q}}},"
-    f"type:{Q}ARRAY{Q}}},unit:{{enum:[{Q}c{Q},{Q}f{Q}],type:{Q}STRING{Q}}}}},"
-    f"required:[{Q}city{Q}],type:{Q}OBJECT{Q}}}}}<tool|><turn|>\n<|turn>user\nWeather in Paris?"
-    "<turn|>\n<|turn>model\n<|channel>thought\n<channel|>"
+    f"<bos><|turn>system\n{DECLARED}<turn|>\n<|turn>user\nWeather in Paris?<turn|>\n"
+    "<|turn>model\n<|channel>thought\n<channel|>"
 )
 
 
@@ -130,12 +94,7 @@ def test_a_list_of_dataclasses_gives_the_published_text(tokenizer):
     ) in prompt([f], tokenizer).text
 
 
-@pytest.mark.skipif(
-    not VOCABULARY.exists(), reason="the published vocabulary is not beside the repository"
-)
 def test_two_functions_have_the_ids_of_the_published_tokenizer():
-    published = Tokenizer(json.loads(lzma.decompress(VOCABULARY.read_bytes())))
-
     def get_current_time() -> str:
         """Get the host's current local date and time."""
         return "noon"
@@ -150,7 +109,7 @@ def test_two_functions_have_the_ids_of_the_published_tokenizer():
 
     tools = [get_current_time, get_weather]
 
-    assert prompt(tools, published, name=EDGE, text="What time is it?").token_ids == [
+    assert prompt(tools, published_tokenizer(), name=EDGE, text="What time is it?").token_ids == [
         2, 105, 9731, 107, 46, 163688, 236787, 828, 236779, 4002, 236779, 2289, 236782, 7777,
         236787, 52, 3407, 506, 4253, 236789, 236751, 1873, 2263, 3433, 532, 990, 236761, 52,
         236764, 19031, 29616, 2084, 236787, 52, 60688, 52, 1807, 47, 46, 163688, 236787, 828,

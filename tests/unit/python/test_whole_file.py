@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -68,15 +67,10 @@ def test_the_bytes_are_on_the_disk_before_the_name_and_the_name_before_the_end(
 
 @pytest.mark.parametrize("bytes_written", [0, 1, 4096, len(NEW) - 1])
 def test_a_disk_that_is_full_after_so_many_bytes_leaves_the_old_file(
-    target: Path, bytes_written: int
+    target: Path, full_after: Any, bytes_written: int
 ) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)  # beyond it a write fails, as on a full disk
-    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_written, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large"):
-            write_whole(target, write_new)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_after(bytes_written), pytest.raises(OSError, match="File too large"):
+        write_whole(target, write_new)
 
     assert target.read_bytes() == OLD
     assert list(target.parent.iterdir()) == [target]
