@@ -32,7 +32,10 @@ EXCEPTIONS = {
     "bindings/bind_testing_speed.cc": {"cpu"},
     "bindings/module.cc": {"cpu"},
 }
-TIERS = {"scalar": {"cmath", "cstring"}, "avx2": {"immintrin.h"}, "avx512": {"immintrin.h"}}
+TIERS = {
+    "scalar": {"cmath", "cstring"},
+    **{tier: {"immintrin.h"} for tier in ("avx2", "avx512", "avx512bf16")},
+}
 
 # Who imports the extension, and who imports which outside package.
 CORE_IMPORTERS = {"loading", "packed_cache", "planner", "ops", "scheduler/loop"}
