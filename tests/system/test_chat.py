@@ -23,6 +23,7 @@ import pytest
 
 import cabochon
 import tiny
+from cabochon import _core
 from cabochon.errors import CheckpointError, DeviceError, InvalidArgument, TemplateError
 from cabochon.scheduler.pages import PagePool
 from cabochon.scheduler.scheduler import Scheduler
@@ -752,6 +753,18 @@ def test_another_format_of_the_cache_is_refused_or_computed_again(
     same(result, cold(other, loaded.messages[:-1]))
 
 
+@pytest.mark.skipif(not _core.has_fast_arithmetic(), reason="this CPU lacks vdpbf16ps")
+def test_keys_of_fast_arithmetic_are_not_those_of_exact_arithmetic(
+    load: Any, model: Any, tmp_path: Path
+) -> None:
+    chat = load(arithmetic="fast").chat(**FREE)
+    chat.send(LONG)
+    chat.save(tmp_path / "talk")
+
+    with pytest.raises(CheckpointError, match="arithmetic: found fast, expected exact"):
+        cabochon.Chat.load(tmp_path / "talk", model)
+
+
 def test_a_file_of_a_larger_ring_serves_a_smaller_one(load: Any, tmp_path: Path) -> None:
     wide, narrow = load(max_sequences=300, context=1024), load(max_sequences=2, context=1024)
     assert wide._scheduler.shape.ring_pages > narrow._scheduler.shape.ring_pages
@@ -818,6 +831,8 @@ def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Non
         (lambda a, t: a.update(first=True), "first True"),
         (lambda a, t: a["identity"].update(fingerprint="x"), "fingerprint: found x"),
         (lambda a, t: a["identity"].update(numerics=0), "numerics"),
+        (lambda a, t: a["identity"].update(arithmetic="fast"), "arithmetic: found fast"),
+        (lambda a, t: a["identity"].update(formats={}), "formats: found {}"),
         (lambda a, t: a["identity"].update(layers=[]), "layers"),
         (lambda a, t: t.pop("ids"), "tensors"),
         (lambda a, t: t.update(ids=t["ids"].astype(np.float32)), "ids float32"),

@@ -415,7 +415,7 @@ def _identity(model: Model) -> dict[str, Any]:
         "fingerprint": model.fingerprint,
         "kv": info.kv,
         "numerics": model._parts.numerics,
-        "arithmetic": "exact",
+        "arithmetic": info.arithmetic,
         "formats": dict(info.formats),
         "layers": [
             [layer.kind, layer.window, layer.kv_heads, layer.head_dim, layer.kv_from]
