@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import signal
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 import cabochon
+from cabochon.model import _GENERATE_DEFAULTS
 
 Interrupted = Callable[[float, Callable[[], object]], bool]
 FREE = {"max_tokens": 15, "ignore_stops": True}
@@ -193,3 +195,78 @@ def test_ctrl_c_in_one_thread_leaves_the_others_alone(model: Any, interrupted: I
         assert interrupted(0.05, lambda: model.generate(many, max_tokens=300, ignore_stops=True))
         for other in others:
             np.testing.assert_array_equal(other.result(60), expected)
+
+
+# --- streams that the garbage collector ends -----------------------------------------------------
+
+
+def collected_at(moment: int, work: Callable[[], Any]) -> tuple[Any, int]:
+    """What `work` gives, while garbage is collected once, at the so-manieth call, return or use of
+    a built-in function inside of the scheduler; and how many of them there were."""
+    seen = 0
+
+    def hook(frame: Any, event: str, argument: object) -> None:
+        nonlocal seen
+        if "/scheduler/" in frame.f_code.co_filename:
+            seen += 1
+            if seen == moment:
+                gc.collect()
+
+    sys.setprofile(hook)
+    try:
+        return work(), seen
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.filterwarnings("error")  # what a finalizer raises comes as a warning
+@pytest.mark.parametrize("is_waiting", [False, True])
+def test_a_stream_that_is_collected_at_any_moment_of_a_step_loses_no_page_and_ends_no_other(
+    load: Any, is_waiting: bool
+) -> None:
+    model = load(context=512, max_sequences=1 if is_waiting else 3)
+    expected = model.generate("Hi", seed=1, max_tokens=3, ignore_stops=True).token_ids
+    free = model._scheduler.available
+
+    def waits() -> Iterator[None]:
+        given = {**_GENERATE_DEFAULTS, "max_tokens": 300}
+        generations, _ = model._generations("Hi", given, is_streamed=True)
+        sequences = [generation.sequence for generation in generations]
+        model._submit(sequences)
+        try:
+            yield
+        finally:
+            model._loop.cancel(sequences)
+
+    def leave_in_a_cycle() -> None:
+        stream = waits() if is_waiting else model.stream("Hi", max_tokens=300, ignore_stops=True)
+        next(stream)
+        cycle: list[Any] = [stream]
+        cycle.append(cycle)
+
+    def work() -> Any:
+        before = model.stream("Hi", max_tokens=3, ignore_stops=True)  # it runs, the other may not
+        next(before)
+        leave_in_a_cycle()
+        result = model.generate("Hi", seed=1, max_tokens=3, ignore_stops=True)
+        before.close()
+        return result
+
+    gc.collect()
+    gc.freeze()  # what is there by now is looked at no more
+    gc.disable()  # but at the moment of the test
+    try:
+        _, moments = collected_at(0, work)
+        gc.collect()
+        assert moments > 300
+        for moment in range(1, moments, moments // 41):
+            result, _ = collected_at(moment, work)
+            gc.collect()
+
+            np.testing.assert_array_equal(result.token_ids, expected)
+            model.generate("Hi", max_tokens=1)  # before whose step they are free
+            assert model._scheduler.unfinished == [], moment
+            assert model._scheduler.available == free, moment
+    finally:
+        gc.enable()
+        gc.unfreeze()

@@ -37,6 +37,7 @@ class Loop:
     def __init__(self, engine: _core.Engine, scheduler: Scheduler) -> None:
         self._engine, self._scheduler = engine, scheduler
         self._changed = threading.Condition()
+        self._is_changing = False  # inside of _changing()
         self._driver: int | None = None  # the thread that is inside a step
         self._is_closed = False
 
@@ -46,7 +47,7 @@ class Loop:
         Raises:
             InvalidArgument: the model is closed.
         """
-        with HeldInterrupt(), self._changed:
+        with HeldInterrupt(), self._changing():
             if self._is_closed:
                 raise _closed()
             self._scheduler.add(sequences)
@@ -58,13 +59,13 @@ class Loop:
             KeyboardInterrupt: Ctrl-C; the step has not happened.
         """
         with HeldInterrupt() as interrupt:
-            with self._changed:
+            with self._changing():
                 if self._is_closed:
                     return
                 self._refuse_within_step()
                 if self._driver is not None:
                     with interrupt.allowed():
-                        self._changed.wait()
+                        self._wait()
                     return
                 self._driver = threading.get_ident()
                 step = self._scheduler.next_step()
@@ -73,7 +74,7 @@ class Loop:
                 if step:
                     self._run(step, copies, interrupt)
             finally:
-                with self._changed:
+                with self._changing():
                     self._driver = None
                     self._scheduler.drop_finished()
                     self._changed.notify_all()
@@ -84,19 +85,22 @@ class Loop:
             unfinished = [sequence for sequence in sequences if not sequence.is_finished]
             for sequence in unfinished:
                 sequence.is_cancelled = True
-            if unfinished:
-                self._scheduler.drop_waiting()
-            if self._driver is None:
-                self._scheduler.drop_finished()
+            if self._is_changing:
+                return  # a stream was collected in the midst of a change: it only leaves word
+            with self._changing():
+                if unfinished:
+                    self._scheduler.drop_waiting()
+                if self._driver is None:
+                    self._scheduler.drop_finished()
 
     def share(self, past: Past) -> None:
         """One conversation more goes on from it."""
-        with HeldInterrupt(), self._changed:
+        with HeldInterrupt(), self._changing():
             self._scheduler.share(past)
 
     def forget(self, past: Past) -> None:
         """One conversation less."""
-        with HeldInterrupt(), self._changed:
+        with HeldInterrupt(), self._changing():
             self._scheduler.forget(past)
 
     def abandon(self, past: Past | None, last: Sequence | None) -> None:
@@ -152,36 +156,55 @@ class Loop:
     def _between_steps(self) -> Iterator[None]:
         """Nobody else uses the engine in this part."""
         with HeldInterrupt() as interrupt:
-            with self._changed:
+            with self._changing():
                 self._refuse_within_step()
                 while self._driver is not None:
                     with interrupt.allowed():
-                        self._changed.wait()
+                        self._wait()
                 if self._is_closed:
                     raise _closed()
                 self._driver = threading.get_ident()
             try:
                 yield
             finally:
-                with self._changed:
+                with self._changing():
                     self._driver = None
                     self._scheduler.drop_finished()
                     self._changed.notify_all()
 
     def close(self) -> None:
         """Ends what runs, after the step it is in, and frees the engine. Twice is fine."""
-        with HeldInterrupt(), self._changed:
+        with HeldInterrupt(), self._changing():
             if self._is_closed:
                 return
             self._refuse_within_step()
             self._is_closed = True
             while self._driver is not None:
-                self._changed.wait()
+                self._wait()
             for sequence in self._scheduler.unfinished:
                 sequence.finish(_closed())
             self._scheduler.drop_finished()
             self._engine.close()
             self._changed.notify_all()
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """What only one thread at a time may do. Finalizers run in the midst of it all the same, on
+        the thread itself, so that no lock could hold them off."""
+        with self._changed:
+            before, self._is_changing = self._is_changing, True
+            try:
+                yield
+            finally:
+                self._is_changing = before
+
+    def _wait(self) -> None:
+        """Lets others in until one of them has changed something."""
+        self._is_changing = False
+        try:
+            self._changed.wait()
+        finally:
+            self._is_changing = True
 
     def _refuse_within_step(self) -> None:
         """A signal handler runs on the thread that it interrupts: waiting would be for ever."""
@@ -212,7 +235,7 @@ class Loop:
             for piece in step:
                 piece.sequence.finish(error)
             return
-        with self._changed:
+        with self._changing():
             self._commit(step, result, started_s)
 
     def _commit(self, step: list[Slice], result: _core.StepResult, started_s: float) -> None:

@@ -118,19 +118,22 @@ class Scheduler:
         """What is finished or cancelled needs no pages; what is in them may stay as a past. Pasts
         that were abandoned have a holder less."""
         self._forget_abandoned()
+        running = []
         for sequence in self._running:
-            if sequence.is_over:
-                self._leave(sequence)
-                self.cache.release(sequence)
-                sequence.release()
-        self._running = [s for s in self._running if not s.is_over]
+            if not sequence.is_over:  # asked once: a finalizer may cancel it in the midst of this
+                running.append(sequence)
+                continue
+            self._leave(sequence)
+            self.cache.release(sequence)
+            sequence.release()
+        self._running = running
 
     def drop_waiting(self) -> None:
         """Forgets those that were cancelled before they began."""
-        for _, sequence in self._waiting:
-            if sequence.is_over:
-                _let_go(sequence)
-        self._waiting = [item for item in self._waiting if not item[1].is_over]
+        gone = {sequence for _, sequence in self._waiting if sequence.is_over}
+        for sequence in gone:
+            _let_go(sequence)
+        self._waiting = [item for item in self._waiting if item[1] not in gone]
         heapify(self._waiting)
         self._followers = [one for one in self._followers if not one.sequence.is_over]
 
