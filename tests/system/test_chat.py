@@ -176,6 +176,18 @@ def test_a_fork_shares_the_past_and_each_goes_its_own_way(model: Any) -> None:
     assert chat.messages[2:] != other.messages[2:]
 
 
+def test_a_fork_talks_while_the_other_is_in_a_turn(model: Any) -> None:
+    chat = model.chat(**FREE)
+    chat.send(LONG)
+    other = chat.fork()
+    stream = chat.stream("Left?", ignore_stops=True)
+    next(stream)
+
+    same(other.send("Right?"), cold(model, other.messages[:-1]))
+
+    same(list(stream)[-1].result, cold(model, chat.messages[:-1], ignore_stops=True))
+
+
 def test_undo_forgets_turns_and_the_next_one_is_as_if_they_had_not_been(model: Any) -> None:
     chat = model.chat(system="Be brief.", **FREE)
     chat.send(LONG)
@@ -270,6 +282,21 @@ def test_what_a_conversation_held_is_nobodys_before_the_next_step_once_it_is_gon
     del other
 
     assert held(model) == 0
+
+
+def test_a_past_that_a_turn_could_not_go_on_from_gives_its_pages_to_the_next_one(
+    model: Any,
+) -> None:
+    none_held = free(model)
+    chat = model.chat(**FREE)
+    chat.send(LONG * 3)
+    chat.undo()
+
+    assert chat.send("Else").usage.cached_tokens == 0  # the ring does not go back so far
+
+    assert len(model._scheduler._pasts) == 1
+    del chat
+    assert free(model) == none_held
 
 
 def test_a_conversation_that_goes_with_its_open_stream_leaves_nothing(model: Any) -> None:
@@ -426,6 +453,13 @@ def test_fields_say_what_was_said_and_what_it_took(model: Any) -> None:
     chat.messages.clear()
     assert len(chat.messages) == 7
     assert "7 messages" in repr(chat)
+
+
+def test_either_name_of_max_tokens_takes_the_place_of_the_other(model: Any) -> None:
+    chat = model.chat(max_new_tokens=9, ignore_stops=True)
+
+    assert chat.send("Hi", max_tokens=3).usage.output_tokens == 3
+    assert chat.send("Hi").usage.output_tokens == 9
 
 
 def test_stream_gives_the_events_of_send(model: Any) -> None:
@@ -777,6 +811,25 @@ def test_a_file_of_a_larger_ring_serves_a_smaller_one(load: Any, tmp_path: Path)
 
     assert result.usage.cached_tokens > 500
     same(result, chat.send("And?"))
+
+
+def test_a_file_that_is_longer_than_the_context_is_read_and_holds_no_pages(
+    load: Any, tmp_path: Path
+) -> None:
+    wide, narrow = load(), load(context=256, max_sequences=4)
+    chat = wide.chat(**FREE)
+    chat.send(LONG)
+    chat.save(tmp_path / "talk")
+    none_held = free(narrow)
+
+    loaded = cabochon.Chat.load(tmp_path / "talk", narrow)
+
+    assert free(narrow) == none_held
+    assert loaded.context_left == 0
+    with pytest.raises(cabochon.errors.ContextOverflow):
+        loaded.send("And?")
+    loaded.undo()
+    assert loaded.send("Hi").usage.cached_tokens == 0
 
 
 def test_tools_are_given_again(model: Any, says: Callable[..., None], tmp_path: Path) -> None:
