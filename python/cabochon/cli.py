@@ -364,7 +364,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.report is not None:
         report.report(options.report)
     if not report.complete:
-        _say("stopped; with --out the same command goes on from here")
+        say("stopped; with --out the same command goes on from here")
     return 0 if report.complete else 130
 
 
