@@ -176,6 +176,7 @@ def _build(
     return Model(
         Parts(
             name=name,
+            load_options=options.given,
             files=files.paths,
             fingerprint=files.fingerprint,
             config=files.config,

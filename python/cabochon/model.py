@@ -522,6 +522,11 @@ class Model(Requests):
         return self._parts.name
 
     @property
+    def load_options(self) -> Mapping[str, Any]:
+        """The keywords that `load` was called with: another process gets the same model by them."""
+        return self._parts.load_options
+
+    @property
     def device(self) -> str:
         """What computes: "cpu"."""
         return "cpu"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -39,6 +39,7 @@ class Parts:
     """What `load` puts together."""
 
     name: str
+    load_options: Mapping[str, Any]  # as they were given
     files: tuple[str, ...]  # that were loaded
     fingerprint: str
     config: ModelConfig

@@ -18,7 +18,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ..errors import CabochonWarning, EvaluationError
 from ..types import Record, jsonable
@@ -44,6 +44,16 @@ KEYS = (
 COST_KEYS = ("cached_tokens", "first_token_s", "total_s", "prefill_s", "decode_s", "host", "time")
 # Of a manifest: what a run may go on with, or be merged with, when it differs.
 FREE_KEYS = ("created", "host", "machine", "plan", "warnings")
+
+
+class Keyed(Protocol):
+    """Something that is to be done once."""
+
+    @property
+    def key(self) -> str: ...
+
+
+T = TypeVar("T", bound=Keyed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +189,14 @@ class Journal:
         record = {**record, "attempt": len(before) + 1, "traceback": traceback}
         before.append(record)
         self._write(self._failures, record)
+
+    def unfinished(self, tasks: Iterable[T]) -> list[T]:
+        """Those of some tasks that are to be done: without a line yet, and not tried too often."""
+        return [
+            task
+            for task in tasks
+            if task.key not in self.records and len(self.attempts.get(task.key, ())) < MAX_ATTEMPTS
+        ]
 
     def all(self, keys: Collection[str]) -> Iterator[dict[str, Any]]:
         """One record for each of some keys that was tried."""

@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,11 +26,11 @@ from ..options import flag
 from ..results import Result
 from ..types import Prompt, jsonable
 from . import preflight, recipes
-from .grading import ERROR, TRUNCATED
-from .recipes import PROMPTING, ZERO_SHOT, Suite
-from .record import FORMAT, KEYS, MAX_ATTEMPTS, SYNC_S, Journal, Shard, contents
+from .grading import ERROR
+from .recipes import ZERO_SHOT, Suite
+from .record import FORMAT, KEYS, SYNC_S, Journal, Shard, contents
 from .report import Report, judged, shard_of
-from .statistics import wilson
+from .so_far import SoFar
 from .tasks import CHOICE, Answering, Controls, Settings, Task, check, facts, ids_sha256, tasks_of
 
 ProgressArgument = bool | Callable[[Any], object] | None
@@ -84,7 +84,9 @@ def evaluate(
         resume: False refuses a folder that holds a run.
         dry_run: plan only: `Report.plan`.
         shard: (i, k): the i-th of k parts, from 0; `Report.merge` puts them together.
-        cluster, faithful: to come.
+        cluster: "ray": workers of Ray, a process for each processor of its cluster, load the model
+            and answer (extra `ray`). Ray is started on this machine unless it runs already.
+        faithful: to come.
         run_code: let the `code` suite run what the model wrote, in a sandbox.
         progress: as for `load`.
 
@@ -97,9 +99,12 @@ def evaluate(
         InvalidArgument: an option is out of range.
         Unsupported: an option that is to come, or a model without a chat template.
     """
-    for name, value in (("cluster", cluster), ("faithful", faithful or None)):
-        if value is not None:
-            raise Unsupported(f"evaluate: {name} is to come")
+    if faithful:
+        raise Unsupported("evaluate: faithful is to come")
+    if cluster is not None:
+        from . import cluster as shared  # it is made of what stands here
+
+        shared.check_cluster(cluster)
     settings = check(
         n=n, prompting=prompting, thinking=thinking, thinking_budget=thinking_budget,
         max_tokens=max_tokens, temperature=temperature, seed=seed, repeats=repeats,
@@ -141,7 +146,10 @@ def evaluate(
         return Report(manifest, [], questions=questions, complete=False, plan=plan)
     journal = Journal(folder, manifest, questions.values(), shard=part, resume=resume)
     try:
-        complete = Run(model, mine, journal, settings).go(progress)
+        if cluster is None:
+            complete = Run(model, mine, journal, settings).go(progress)
+        else:
+            complete = shared.share_out(model, mine, journal, settings, about, progress)
         report = Report(
             manifest,
             list(journal.all({task.key for task in mine})),
@@ -209,12 +217,7 @@ class Run:
     ) -> None:
         self._model, self._journal, self._settings = model, journal, settings
         self._controls = Controls(model)
-        self._waiting = deque(
-            task
-            for task in tasks
-            if task.key not in journal.records
-            and len(journal.attempts.get(task.key, ())) < MAX_ATTEMPTS
-        )
+        self._waiting = deque(journal.unfinished(tasks))
         self._total, self._finished = len(tasks), len(tasks) - len(self._waiting)
         self._done: queue.Queue[tuple[dict[str, Any], str] | None] = queue.Queue()
         self._is_stopped = threading.Event()
@@ -363,38 +366,8 @@ class Run:
         raise EvaluationError(f"case {task.case.case_id}: the model gave no result")
 
 
-class SoFar:
-    """The line behind the bar: the score of what is finished, with its interval."""
-
-    def __init__(self, records: Iterable[Mapping[str, Any]]) -> None:
-        self._began = time.monotonic()
-        self._total, self._scored, self._truncated, self._tokens = 0.0, 0, 0, 0
-        for record in records:
-            self.add(record)
-        self._tokens = 0  # those of this sitting are counted
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        """One more answer."""
-        if record["prompting"] in PROMPTING and record["score"] is not None:
-            self._total += record["score"]
-            self._scored += 1
-            self._truncated += record["verdict"] == TRUNCATED
-        self._tokens += (record["thinking_tokens"] or 0) + (record["answer_tokens"] or 0)
-
-    def __str__(self) -> str:
-        if not self._scored:
-            return ""
-        mean = self._total / self._scored
-        low, high = wilson(mean, self._scored)
-        elapsed = time.monotonic() - self._began
-        rate = self._tokens / elapsed if elapsed > 0 else 0.0
-        return (
-            f"so far {100 * mean:.0f} % ({100 * low:.0f} to {100 * high:.0f}), "
-            f"{self._truncated} cut, {rate:.0f} tokens/s"
-        )
-
-
-def _identity(task: Task) -> dict[str, Any]:
+def identity(task: Task) -> dict[str, Any]:
+    """What a record says before there is an answer; all keys are there."""
     case = task.case
     return {
         **dict.fromkeys(KEYS),
@@ -419,7 +392,7 @@ def _identity(task: Task) -> dict[str, Any]:
 
 def _failed(task: Task) -> dict[str, Any]:
     error = traceback.format_exc(limit=0).strip().rpartition("\n")[2]
-    return {**_identity(task), "verdict": ERROR, "reason": error[:300]}
+    return {**identity(task), "verdict": ERROR, "reason": error[:300]}
 
 
 def _record(task: Task, controls: Controls, results: Sequence[Result]) -> dict[str, Any]:
@@ -428,7 +401,7 @@ def _record(task: Task, controls: Controls, results: Sequence[Result]) -> dict[s
     turns = [_turn(controls, result) for result in results]
     usages, timings = [r.usage for r in results], [r.timings for r in results]
     return {
-        **_identity(task),
+        **identity(task),
         "prompt_tokens": sum(usage.prompt_tokens for usage in usages),
         "cached_tokens": sum(usage.cached_tokens for usage in usages),
         **turns[-1],
@@ -451,7 +424,7 @@ def _scored(task: Task, model: Answering) -> dict[str, Any]:
     started = time.monotonic()
     scores = model.score(task.prompt, choices)
     return {
-        **_identity(task),
+        **identity(task),
         "output_text": choices[scores.best],
         "controls": [],
         "thinking_tokens": 0,
