@@ -351,6 +351,8 @@ def _prompt(question: str, kind: LocalSet, options: int, prompting: str) -> str:
 
 # --- needles -------------------------------------------------------------------------------------
 
+NEEDLE_TOKENS = 256  # of an answer
+_TEMPLATE_TOKENS = 64  # around a prompt
 _PLACES = (
     *("the north gate", "the boat house", "the seed store", "the clock tower", "the old mill"),
     *("the map room", "the stone cellar", "the glass house", "the rope works", "the west pier"),
@@ -375,16 +377,15 @@ def needles(
     *,
     context: int,
     seed: int = 0,
-    room: int = 512,
     lengths: Sequence[int] | None = None,
     numbers: Sequence[int] = (1, 4, 8),
     depths: Sequence[float] = (0.1, 0.3, 0.5, 0.7, 0.9),
 ) -> list[Case]:
     """Values hidden in noise, to be found again: one case a length, number of needles and depth.
 
-    count: tokens of a text; context: tokens of the model, of which `room` are left for the template
-    and the answer; lengths: tokens of the prompt, None: 4,096, 8,192, ... up to the context;
-    depths: where the first needle stands; the others follow at equal distances, round the end.
+    count: tokens of a text; context: tokens of the model; lengths: tokens of prompt and answer,
+    None: 4,096, 8,192, ... up to the context; depths: where the first needle stands; the others
+    follow at equal distances, round the end.
 
     Raises:
         EvaluationError: a length that leaves no room for the noise, or is over the context.
@@ -394,14 +395,18 @@ def needles(
         lengths = lengths or [context]
     cases = []
     for length in lengths:
-        if not 2 * room <= length <= context:
-            raise EvaluationError(
-                f"needles: a length of {length} tokens, expected {2 * room} to {context} (context)"
-            )
-        noise = _noise(count, length - room, Draw("noise", seed, length))
         for number in numbers:
-            for depth in depths:
-                cases.append(_needle(noise, length, number, depth, seed))
+            bare = [_needle([], length, number, depth, seed) for depth in depths]
+            # A line break is a token where it is counted alone, and joins what is beside it.
+            used = max(count(case.messages[0]["content"]) for case in bare) + number
+            left = length - used - NEEDLE_TOKENS - _TEMPLATE_TOKENS
+            if length > context or left < length // 4:
+                raise EvaluationError(
+                    f"needles: a length of {length} tokens, of which {left} are left for noise, "
+                    f"expected at least {length // 4}, and at most {context} (context) in all"
+                )
+            noise = _noise(count, left, Draw("noise", seed, length))
+            cases += [_needle(noise, length, number, depth, seed) for depth in depths]
     return cases
 
 
@@ -459,7 +464,7 @@ def _needle(noise: Sequence[str], length: int, number: int, depth: float, seed: 
             "cluster_id": f"needles-{length}",
             "seed": seed,
             "messages": [{"role": "user", "content": question}],
-            "max_tokens": 256,
+            "max_tokens": NEEDLE_TOKENS,
             "grader": "needles",
             "expected": {
                 "prefix": word,

@@ -21,7 +21,8 @@ from .suites.shipped import SUITES, generated, shipped, suite_names
 
 VERSION = 1  # rises when a limit or a prompt of a recipe changes
 NEEDLES, SMOKE = "needles", "smoke"
-GROUPS: Mapping[str, Sequence[str]] = {"enterprise": SUITES}  # names of several suites
+# Names of several suites, and presets that are made of suites alone.
+GROUPS: Mapping[str, Sequence[str]] = {"enterprise": SUITES, NEEDLES: (NEEDLES,)}
 SMOKE_CASES = 4  # a suite: enough to see that everything runs, not a measurement
 TO_COME = ("deployment-2604.07035-v1",)
 # Tokens of output by suite; a limit is right when under 1 % of a suite's outputs reach it.

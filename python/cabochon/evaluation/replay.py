@@ -76,6 +76,20 @@ class ScriptedModel:
         ids += [_FIRST + ord(character) for character in text[at:]]
         return np.array(ids, np.int32)
 
+    def score(self, prompt: Asked, continuations: Sequence[str]) -> Any:
+        """As `Model.score`, as far as evaluation looks: what it would answer scores highest."""
+        said = self._answer(prompt, {}).partition(_CLOSE)[0]
+        values = [0.0 if text == said else -1.0 - i for i, text in enumerate(continuations)]
+        scores = [
+            SimpleNamespace(
+                logprob=value,
+                num_bytes=len(text.encode("utf-8", "surrogatepass")),
+                is_greedy=value == 0,
+            )
+            for text, value in zip(continuations, values, strict=True)
+        ]
+        return SimpleNamespace(scores=tuple(scores), best=values.index(max(values)))
+
     def decode(self, ids: Sequence[int] | Ints, *, special: bool = False) -> str:
         """As `Model.decode`."""
         return "".join(

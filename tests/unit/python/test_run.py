@@ -205,7 +205,7 @@ def test_memory_that_is_still_short_is_an_error_of_its_case():
         ({"thinking_budget": 5}, InvalidArgument, "thinking_budget is 5 without thinking=True"),
         ({"max_tokens": 0}, InvalidArgument, "max_tokens is 0"),
         ({"shard": (2, 2)}, InvalidArgument, r"shard is \(2, 2\)"),
-        ({"cluster": "ray"}, Unsupported, "cluster is to come"),
+        ({"cluster": "slurm"}, EvaluationError, "cluster is 'slurm'"),
         ({"faithful": True}, Unsupported, "faithful is to come"),
     ],
 )
