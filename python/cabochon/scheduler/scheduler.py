@@ -15,19 +15,17 @@ from bisect import insort
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
 
 from ..errors import InvalidArgument
 from .cache import Cache
 from .pages import Ints, PageCopy, Shape
-from .past import Past, common
+from .past import Past
 from .sequence import Sequence, Want
+from .waiting import Waiting
 
 CHUNK_TOKENS = 256  # of one prompt in one step
 OLDEST_TOKENS = 64  # of the oldest prompt in one step, whatever others need
 LOGITS_ROWS = 64  # rows of one sequence and step whose full logits are kept: 64 MiB at 262,144 ids
-WORTH_TOKENS = 16  # fewer are computed twice rather than waited for
-MOST_FOLLOWERS = 256  # sequences that wait for what another computes
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +35,6 @@ class Slice:
     sequence: Sequence
     rows: int  # tokens from sequence.position on
     wanted: list[int]  # positions, ascending
-
-
-@dataclass(frozen=True, slots=True)
-class Follower:
-    """A sequence that waits until another is beyond a position that it shares with it."""
-
-    sequence: Sequence
-    leader: Sequence
-    position: int
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether the leader is on its way there."""
-        return self.leader.is_running and self.position in self.leader.marks
 
 
 class Scheduler:
@@ -75,8 +59,7 @@ class Scheduler:
         self.cache = Cache(self.shape, global_pages, sliding_pages)
         self._max_rows, self._max_sequences = max_rows, max_sequences
         self._arrivals = 0
-        self._waiting: list[tuple[int, Sequence]] = []  # a heap, by arrival
-        self._followers: list[Follower] = []
+        self._waiting = Waiting(self.cache)
         self._running: list[Sequence] = []  # by arrival
         self._abandoned: deque[tuple[Past | None, Sequence | None]] = deque()
 
@@ -92,7 +75,7 @@ class Scheduler:
         for sequence in added:
             sequence.arrival = self._arrivals
             self._arrivals += 1
-            heappush(self._waiting, (sequence.arrival, sequence))
+            self._waiting.push(sequence)
 
     def _check(self, sequence: Sequence) -> None:
         needed, there = self.cache.pages_for(sequence.limit), self.cache.counts
@@ -111,8 +94,7 @@ class Scheduler:
     @property
     def unfinished(self) -> list[Sequence]:
         """All that run or wait."""
-        waiting = [sequence for _, sequence in self._waiting]
-        return [*self._running, *(one.sequence for one in self._followers), *waiting]
+        return [*self._running, *self._waiting.sequences]
 
     def drop_finished(self) -> None:
         """What is finished or cancelled needs no pages; what is in them may stay as a past. Pasts
@@ -130,12 +112,7 @@ class Scheduler:
 
     def drop_waiting(self) -> None:
         """Forgets those that were cancelled before they began."""
-        gone = {sequence for _, sequence in self._waiting if sequence.is_over}
-        for sequence in gone:
-            _let_go(sequence)
-        self._waiting = [item for item in self._waiting if item[1] not in gone]
-        heapify(self._waiting)
-        self._followers = [one for one in self._followers if not one.sequence.is_over]
+        self._waiting.drop_over()
 
     def next_step(self) -> list[Slice]:
         """What the next step computes; empty when there is nothing to do. `take_copies` first."""
@@ -144,7 +121,7 @@ class Scheduler:
             if sequence.marks:
                 self._keep_marks(sequence)
             sequence.turn_back()
-        self._go_on()
+        self._waiting.go_on()
         self._admit()
         rows = self._rows()
         growing = [s for s, n in rows.items() if s.position + n > s.own_end]
@@ -184,27 +161,20 @@ class Scheduler:
         self._running.remove(sequence)
         self.cache.release(sequence)
         sequence.put_back()
-        heappush(self._waiting, (sequence.arrival, sequence))
+        self._waiting.push(sequence)
 
     # --- admission -------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._max_sequences:
-            sequence = self._waiting[0][1]
-            if not sequence.is_over:
-                past, position = self.cache.find(sequence)
-                follower = self._follow(sequence, position)
-                if follower is not None:
-                    if len(self._followers) == MOST_FOLLOWERS:
-                        return
-                    self._followers.append(follower)
-                elif self.cache.start(sequence, past, position, margin=self._margin()):
-                    self._mark_known(sequence)
-                    insort(self._running, sequence, key=lambda s: s.arrival)
-                else:
-                    return
-            _let_go(sequence)
-            heappop(self._waiting)
+        while len(self._running) < self._max_sequences and (first := self._waiting.first):
+            past, position = self.cache.find(first)
+            if self._waiting.follow(first, position, self._running):
+                continue
+            if not self.cache.start(first, past, position, margin=self._margin()):
+                return
+            self._waiting.pop()
+            self._mark_known(first)
+            insort(self._running, first, key=lambda s: s.arrival)
 
     def _margin(self) -> tuple[int, int] | None:
         """A page more for each that runs and may need one, so that who is put back is not admitted
@@ -218,44 +188,12 @@ class Scheduler:
             more[1] += sequence.sliding_pages.size < most[1]
         return more[0], more[1]
 
-    def _follow(self, sequence: Sequence, position: int) -> Follower | None:
-        """What it waits for, if one that runs will soon have computed much more of its prompt than
-        is there now, which is `position` tokens; that one then keeps a past there."""
-        if not self.cache.is_reusing:
-            return None
-        most, leader = position + WORTH_TOKENS - 1, None
-        prompt = sequence.tokens[: sequence.reusable]
-        for other in self._running:
-            if other.uncomputed > 1 and other.variant == sequence.variant:
-                shared = common(other.tokens[: other.count], prompt)
-                if shared > max(most, other.position):
-                    most, leader = shared, other
-        gain, needed = most - position, sequence.count - position
-        if leader is None or (gain < self.shape.page_positions and 2 * gain < needed):
-            return None
-        if most not in leader.marks:
-            insort(leader.marks, most)
-        return Follower(sequence, leader, most)
-
     def _mark_known(self, sequence: Sequence) -> None:
         """Where it departs from an earlier prompt others may, too, and nothing is there yet."""
         prompt = sequence.tokens[: sequence.prompt_count]
         shared = self.cache.pasts.known(prompt, sequence.variant)
         if shared > sequence.position and shared not in sequence.marks:
             insort(sequence.marks, shared)
-
-    def _go_on(self) -> None:
-        """Those who need not wait for another any more have their turn."""
-        gone = [one for one in self._followers if not one.is_waiting]
-        if not gone:
-            return
-        self._followers = [one for one in self._followers if one.is_waiting]
-        for one in gone:
-            past, _ = self.cache.find(one.sequence)
-            if past is not None:
-                past.awaited += 1
-                one.sequence.awaits = past
-            heappush(self._waiting, (one.sequence.arrival, one.sequence))
 
     # --- pasts -----------------------------------------------------------------------------------
 
@@ -311,10 +249,3 @@ class Scheduler:
         if past is not None:
             past.holders = 1
         return past
-
-
-def _let_go(sequence: Sequence) -> None:
-    """It does not wait any more for what it begins from."""
-    if sequence.awaits is not None:
-        sequence.awaits.awaited -= 1
-        sequence.awaits = None

@@ -9,6 +9,7 @@ import pytest
 
 from cabochon.scheduler.scheduler import Scheduler
 from cabochon.scheduler.sequence import Sequence, Want
+from cabochon.scheduler.waiting import MOST_FOLLOWERS
 from fake_engine import PAGE, FakeEngine, Noted, written_after
 
 WINDOW = 40
@@ -272,3 +273,15 @@ def test_what_was_used_longest_ago_gives_way_first() -> None:
     engine.scheduler.add([other])
     engine.run()
     assert (again.cached, other.cached) == (199, 0)
+
+
+def test_of_many_that_wait_for_one_only_so_many_are_looked_at_at_once() -> None:
+    engine, shared = engine_of(), text(300)
+    many = [asking([*shared, 100 + i], output=1) for i in range(2 * MOST_FOLLOWERS)]
+    engine.scheduler.add(many)
+
+    engine.step()
+    assert len(engine.scheduler._waiting._followers) == MOST_FOLLOWERS
+    engine.run()
+
+    assert [one.cached for one in many] == [0, *[300] * (len(many) - 1)]
