@@ -160,7 +160,7 @@ class Model(Requests):
         items = [generation.sequence for generation in generations]
         self._run(items, "generate", progress, is_list)
         items.clear()
-        results = list[Result]()
+        results: list[Any] = []
         generations.reverse()
         while generations:  # each is let go of when it has become a result
             index = len(results) if is_list else None
