@@ -40,7 +40,7 @@ from .reading import (
     warn_of_raw_text,
 )
 from .requests import ProgressArgument, Requests
-from .results import Event, Result
+from .results import Event
 from .scoring import BOUNDARIES, PairReader, Scoring
 from .types import Floats, Ints, ModelInfo, Parsed, Plan, Prompt, TokenLogprobs
 
