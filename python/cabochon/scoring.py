@@ -1,8 +1,8 @@
 """Log-probabilities of continuations: what has to be computed for them, each row of it once.
 
-All that follows one prompt is a trie of token ids. Its prompt is one sequence, which turns back to
-where the next continuation departs; a row of logits answers for every token that is asked for
-after it. So single tokens cost the prompt and one row, and m tokens cost m - 1 rows more.
+All that follows one prompt is a trie of token ids (trie.py), which is computed as one sequence: it
+turns back to where the next continuation departs. A row of logits answers for every token that is
+asked for after it. So single tokens cost the prompt and one row, and m tokens m - 1 rows more.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .reading import warn_of_raw_text
 from .scheduler.past import common
 from .scheduler.scheduler import CHUNK_TOKENS, WORTH_TOKENS
 from .scheduler.sequence import Answer, Branch, Sequence, Want
+from .trie import Run, Trie, sort_key
 from .types import Bools, Floats, Ints, Prompt, Score, Scores
 
 BOUNDARIES = ("separate", "joint")
@@ -236,80 +237,19 @@ def _joined(text: str, scores: List[Score]) -> Score:
 # --- computing -----------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class Run:
-    """Nodes of a trie whose rows are computed one after the other."""
-
-    after: Ints  # a continuation that goes through them
-    begin: int  # its tokens `begin` to `end` - 1 are computed, and end in the last node
-    end: int
-    nodes: range
-
-
-class Trie:
-    """Continuations of one prompt. A node is a row of logits, the root that of the prompt's end;
-    an edge is a token that is asked for after it. Both are numbered in the order in which they are
-    computed."""
-
-    def __init__(self, afters: List[Ints]) -> None:
-        """afters: none empty, no two equal, in the order of `sort_key`."""
-        self.runs = [Run(afters[0], 0, 0, range(1))]
-        edges: list[list[int]] = [[]]  # tokens after each node
-        nodes: list[int] = [0]  # that the continuation goes along, and which edge of each
-        order: list[int] = []
-        paths = []
-        previous = afters[0][:0]
-        for after in afters:
-            shared = common(previous, after)
-            del nodes[shared + 1 :], order[shared:]
-            begin, known, count = len(nodes) - 1, len(edges), int(after.size) - len(nodes)
-            nodes += range(known, known + count)
-            edges += [[] for _ in range(count)]
-            if count and self.runs[-1].nodes[-1] == nodes[begin]:
-                last = self.runs[-1]
-                last.after, last.end = after, int(after.size) - 1
-                last.nodes = range(last.nodes.start, len(edges))
-            elif count:
-                self.runs.append(Run(after, begin, int(after.size) - 1, range(known, len(edges))))
-            for node, token in zip(nodes[shared:], after[shared:].tolist(), strict=True):
-                order.append(len(edges[node]))
-                edges[node].append(token)
-            paths.append((np.array(nodes), np.array(order)))
-            previous = after
-        self.tokens = np.array([token for after_node in edges for token in after_node], np.int32)
-        self.counts = np.array([len(after_node) for after_node in edges])
-        self.firsts = np.cumsum(self.counts) - self.counts  # first edge of each node
-        self.edges = [(self.firsts[along] + which).astype(np.int32) for along, which in paths]
-
-    def asked(self, run: Run, size: int) -> tuple[Ints, Ints]:
-        """Rows and targets of a run, after a prompt of so many tokens."""
-        nodes = slice(run.nodes.start, run.nodes.stop)
-        begin = size + run.end - len(run.nodes)
-        rows = np.repeat(np.arange(begin, size + run.end, dtype=np.int32), self.counts[nodes])
-        first = int(self.firsts[run.nodes.start])
-        return rows, self.tokens[first : first + rows.size]
-
-
-def sort_key(ids: Ints) -> bytes:
-    """Bytes in whose order what begins alike stands together."""
-    return ids.astype(">u4").tobytes()
-
-
 class Group:
     """All that is asked after one prompt; takes the answers."""
 
     def __init__(self, before: Ints, index: int) -> None:
         self.before, self.index = before, index  # of the first prompt that is this one
-        self._afters: dict[bytes, Ints] = {}
+        self._afters: dict[bytes, Ints] = {}  # until they are a trie
         self._edges: dict[bytes, Ints] = {}  # of each continuation
         self._logprobs: Floats = np.empty(0, np.float32)  # of each edge
         self._is_greedy: Bools = np.empty(0, np.bool_)
-        self._taken = 0
 
     def add(self, after: Ints) -> None:
-        """One more continuation; any number of equal ones are one."""
-        if after.size:
-            self._afters[sort_key(after)] = after
+        """One more continuation, not empty; any number of equal ones are one."""
+        self._afters[sort_key(after)] = after
 
     def sequences(self, departs: int) -> list[Sequence]:
         """What computes all rows, each once. They share their prompt, so they are one, but where
@@ -317,8 +257,6 @@ class Group:
 
         departs: how much of the prompt the next one begins with.
         """
-        if not self._afters:
-            return []
         keys = sorted(self._afters)
         trie = Trie([self._afters[key] for key in keys])
         self._edges = dict(zip(keys, trie.edges, strict=True))
@@ -366,11 +304,10 @@ class Group:
         self._is_greedy[edge] = answer.best == answer.token
 
     def score(self, pair: Pair) -> Score:
-        """One that was added, or an empty one."""
-        edges = self._edges[sort_key(pair.after)] if pair.after.size else np.empty(0, np.int32)
-        return Score.of(
-            pair.after, self._logprobs[edges], bool(self._is_greedy[edges].all()), pair.num_bytes
-        )
+        """One that was added."""
+        edges = self._edges[sort_key(pair.after)]
+        is_greedy = bool(self._is_greedy[edges].all())
+        return Score.of(pair.after, self._logprobs[edges], is_greedy, pair.num_bytes)
 
 
 class _Taker:
@@ -392,26 +329,26 @@ class Scoring:
     def __init__(self, asked: list[list[Pair]]) -> None:
         self._asked = asked
         groups: dict[bytes, Group] = {}
-        self._groups: list[list[Group]] = []
+        self._groups: list[list[Group | None]] = []  # of each pair; None: nothing is computed
         for index, pairs in enumerate(asked):
-            of_prompt = []
+            found: list[Group | None] = []
             for pair in pairs:
-                key = sort_key(pair.before)
-                group = groups.get(key)
-                if group is None:
-                    group = groups[key] = Group(pair.before, index)
-                group.add(pair.after)
-                of_prompt.append(group)
-            self._groups.append(of_prompt)
+                group = None
+                if pair.after.size:
+                    key = sort_key(pair.before)
+                    group = groups.get(key) or groups.setdefault(key, Group(pair.before, index))
+                    group.add(pair.after)
+                found.append(group)
+            self._groups.append(found)
         self.sequences: list[Sequence] = []
         self._indices: list[int] = []  # of a prompt of each sequence
         # What begins alike runs together, so that it is found while it is still there.
         ordered = [groups[key] for key in sorted(groups)]
-        for group, following in zip_longest(ordered, ordered[1:]):
-            departs = common(group.before, following.before) if following else 0
-            found = group.sequences(departs)
-            self.sequences += found
-            self._indices += [group.index] * len(found)
+        for one, following in zip_longest(ordered, ordered[1:]):
+            departs = common(one.before, following.before) if following else 0
+            sequences = one.sequences(departs)
+            self.sequences += sequences
+            self._indices += [one.index] * len(sequences)
 
     def results(self, *, is_list: bool) -> list[Scores]:
         """In the order asked for.
@@ -423,6 +360,12 @@ class Scoring:
             if sequence.error is not None:
                 raise named(sequence.error, index if is_list else None)
         return [
-            Scores.of([group.score(pair) for group, pair in zip(groups, pairs, strict=True)])
+            Scores.of(_score(group, pair) for group, pair in zip(groups, pairs, strict=True))
             for groups, pairs in zip(self._groups, self._asked, strict=True)
         ]
+
+
+def _score(group: Group | None, pair: Pair) -> Score:
+    if group is not None:
+        return group.score(pair)
+    return Score.of(pair.after, np.empty(0, np.float32), is_greedy=True, num_bytes=pair.num_bytes)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cabochon.scheduler.scheduler import Scheduler
-from cabochon.scoring import Pair, Scoring, Trie, sort_key, windows
+from cabochon.scoring import Pair, Scoring, windows
+from cabochon.trie import Trie, sort_key
 from fake_engine import PAGE, FakeEngine, likelihood, numbers_of
 
 # Few ids, so that they begin alike; some beyond 16 and 31 bits, which sort like all others.
