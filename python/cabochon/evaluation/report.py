@@ -13,6 +13,7 @@ from .. import display
 from ..chat.parser import read_written
 from ..errors import EvaluationError, InvalidArgument
 from .cases import Case, canonical, sha256
+from .graders import code
 from .grading import (
     NOT_EXECUTED,
     Grader,
@@ -34,6 +35,7 @@ from .record import (
     read_questions,
     write_text,
 )
+from .sandbox import find_sandbox
 from .statistics import Estimate
 from .summary import SuiteSummary, Summary, summarise
 
@@ -67,12 +69,21 @@ def judged(
     record: Mapping[str, Any], case: Case, function: Grader | None, *, run_code: bool
 ) -> dict[str, Any]:
     """A record with the verdict on its output, by the case's grader or by `function`."""
-    if case.grader in CODE_GRADERS and function is None and not run_code:
-        verdict = Verdict(score=None, verdict=NOT_EXECUTED, reason="run_code is False")
-    else:
-        verdict = grade(case, output_of(record), function)
+    verdict = grade(case, output_of(record), judge_of(case, function, run_code=run_code))
     judge = getattr(function, "__wrapped__", function) or find_grader(case.grader)
     return {**record, **verdict.to_dict(), "grader": case.grader, "grader_hash": grader_hash(judge)}
+
+
+def judge_of(case: Case, function: Grader | None, *, run_code: bool) -> Grader:
+    """What grades a case: `function`, or the grader that it names. What the model wrote is run in
+    a sandbox alone, and only where that is wanted; else it has no score, whatever it looks like."""
+    if function is not None or case.grader not in CODE_GRADERS:
+        return function or find_grader(case.grader)
+    sandbox = find_sandbox() if run_code else None
+    if sandbox is None:
+        reason = "no_sandbox" if run_code else "run_code is False"
+        return lambda case, output: Verdict(score=None, verdict=NOT_EXECUTED, reason=reason)
+    return lambda case, output: code.run(case, output, sandbox)
 
 
 class Report:
