@@ -20,7 +20,7 @@ from cabochon.evaluation.graders.matchers import LONGEST
 from cabochon.evaluation.grading import _MODULES, find_grader, written
 from cabochon.evaluation.suites import shipped
 
-OUTPUTS = int(os.environ.get("RANDOM_OUTPUTS", "300"))
+OUTPUTS = int(os.environ.get("RANDOM_OUTPUTS", "200"))
 LIMIT_S = 0.05
 VERDICTS = {"pass", "partial", "fail", "unparsed", "refused", "not_executed"}
 CASES = {}  # by grader: some of each, of several families

@@ -1,7 +1,7 @@
 """What a grader sees and says, and the register of graders.
 
 A grader is a pure function of a case and an output: no clock, no randomness, no locale, no network,
-and a verdict for anything, also for noise. docs/evaluation.md says what each one asks for.
+and a verdict for anything, also for noise. docs/suites.md says what each one asks for.
 """
 
 from __future__ import annotations

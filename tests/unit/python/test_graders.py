@@ -215,7 +215,7 @@ def test_what_the_passages_do_not_say_is_all_or_nothing():
 PASSAGE = (
     "Brask Mill sold more in 2031. Revenue rose by 12 percent to 1.4 million euros, and profit "
     "fell by 8 percent. On 3 May the board refused a loan of 250,000 euros. Twenty-four people "
-    "work in Lunvik. The shift begins at 14:30."
+    "work in Lunvik. The shift begins at 14:30 and ends at ten at night."
 )
 UP, DOWN = ["rose", "up", "grew", "increase", "higher"], ["fell", "down", "drop", "decline"]
 FAITHFUL = {
@@ -242,6 +242,7 @@ FAITHFUL = {
         "An increase of 12 % in revenue, a drop of 8 % in profit; the loan? Refused.",
         "Twelve percent, i.e. 12%: so much is revenue up. Profit: an 8% decline. Loan refused.",
         "In Lunvik 24 people work from 2:30 pm. Up 12%, down 8%. The 250,000 loan was refused.",
+        "The shift ends at 22:00. Revenue rose 12%, profit fell 8%, a loan was refused.",
         "Brask Mill's revenue (1,400,000 euros) is 12% higher, profit 8% down, the loan refused.",
     ],
 )  # fmt: skip

@@ -160,6 +160,14 @@ def test_another_seed_gives_other_cases_that_are_as_sound(name):
 
 
 @every_suite
+def test_no_question_is_asked_twice_however_many_there_are(name):
+    cases = shipped.generated(name, 7, 300)
+
+    assert len({canonical([case.messages, case.tools]) for case in cases}) == len(cases)
+    assert len({case.case_id for case in cases}) == len(cases)
+
+
+@every_suite
 def test_a_suite_goes_on_past_what_is_shipped(name):
     cases = shipped.generated(name, n=SIZES[name] + 20)
 

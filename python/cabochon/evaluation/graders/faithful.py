@@ -26,6 +26,10 @@ _NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?", re.ASCII)
 _PERCENT = re.compile(r" ?(?:%|per ?cent\b)", re.IGNORECASE)
 _GROUPED = re.compile(r"(?<=\d),(?=\d{3})", re.ASCII)
 _CLOCK = re.compile(r"\b(\d{1,2})[:.]\d\d\b|\b(\d{1,2}) ?[ap]\.?m\b", re.ASCII | re.IGNORECASE)
+_TOLD_CLOCK = re.compile(
+    r"\b(\w+) (?:at night|in the (?:afternoon|evening)|o'clock)", re.IGNORECASE
+)
+_FULL_HOUR = re.compile(r"(?<=\d):00\b")
 _SCALE = re.compile(r"[ -]?(thousand|million|billion|k|m|bn)\b", re.IGNORECASE)
 _SCALES = {"thousand": 3, "k": 3, "million": 6, "m": 6, "billion": 9, "bn": 9}
 _WORD = re.compile(r"[^\W\d_]+")
@@ -126,7 +130,9 @@ def _unsupported_number(text: str, passage: str) -> str | None:
     for found in _CLOCK.finditer(passage):
         hour = int(found[1] or found[2])
         plain |= {Decimal(hour + 12), Decimal(abs(hour - 12))}
-    for value, is_share in numbers(text):
+    told = (_WORDS.get(found[1], 0) for found in _TOLD_CLOCK.finditer(low))
+    plain |= {Decimal(hour + 12) for hour in told if hour}
+    for value, is_share in numbers(_FULL_HOUR.sub("", text)):
         if value not in (shares if is_share else plain):
             return f"{value:f}"[:40] + ("%" if is_share else "")
     return None

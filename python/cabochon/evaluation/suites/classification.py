@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..draw import Draw
-from .shipped import flat, main, woven
+from .shipped import examples, flat, main, woven
 
 CASES = 72
 FAMILIES = {
@@ -483,7 +483,7 @@ TOPIC_TEXTS = {"hotel": "reviews of a hotel", "survey": "answers of an employee 
 WORDS = {
     "item": (
         "rain jacket", "desk lamp", "bread knife", "wool blanket", "bike helmet", "tea kettle",
-        "hiking boots", "backpack", "wall clock", "kitchen scale", "garden hose", "office chair",
+        "running shirt", "backpack", "wall clock", "kitchen scale", "garden hose", "office chair",
     ),
     "day": ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "12 May", "3 June"),
     "month": ("January", "February", "April", "June", "September", "October", "November"),
@@ -520,10 +520,21 @@ PRIORITIES = (
     "{second} But before you look at that, and far more urgent: {first}",
     "First and above all: {first} Less urgent, some day this month: {second}",
 )
+# First words of what is said in another language, and greetings that go with them.
 FOREIGN = (
-    ("Guten Tag, ", " Vielen Dank!"), ("Hola, ", " Muchas gracias."), ("Bonjour, ", " Merci."),
-    ("Ciao, ", " Grazie mille."), ("", " Danke im Voraus."), ("Olá, ", " Obrigada."),
-)  # fmt: skip
+    (
+        ("Der", "Bitte", "Ich", "Mein", "Meine", "Welche", "Wann"),
+        (("Guten Tag! ", " Vielen Dank!"), ("Hallo zusammen! ", ""), ("", " Danke im Voraus.")),
+    ),
+    (
+        ("Il", "Bonjour,", "On", "Le", "Quel", "J'ai"),
+        (("", " Merci."), ("", " Merci d'avance, and have a nice day."), ("", " Cordialement, M.")),
+    ),
+    (
+        ("Quiero", "Hola,", "Mis", "Su", "Necesito", "Puedes", "He", "La"),
+        (("", " Muchas gracias."), ("", " Gracias, I wait for your answer."), ("", " Saludos.")),
+    ),
+)
 LAYOUTS = (
     "Classify a message from {senders}. The labels and what they mean:\n{labels}\n\n{rule}\n\n"
     'Message:\n"{text}"',
@@ -568,7 +579,8 @@ def _made(
     text = _message(family, domain, label, draw)
     if tier == "hard" or (tier == "medium" and draw.chance(0.5)):
         text = f"{draw.choice(BACKGROUND)} {text}"
-    text = draw.choice(OPENINGS) + text + draw.choice(CLOSINGS)
+    if family != "code_switched":
+        text = draw.choice(OPENINGS) + text + draw.choice(CLOSINGS)
     return _case({"family": family, "tier": tier, "of": domain, "text": text, "is": label}, draw)
 
 
@@ -601,7 +613,8 @@ def _message(family: str, domain: str, label: str, draw: Draw) -> str:
     listed = INTENTS[domain]
     _, cores, foreign, _ = listed[label]
     if family == "code_switched":
-        before, behind = draw.choice(FOREIGN)
+        greetings = next(around for words, around in FOREIGN if foreign.split()[0] in words)
+        before, behind = draw.choice(greetings)
         return f"{before}{_filled(foreign, draw)}{behind}"
     core = _filled(draw.choice(cores), draw)
     others = [name for name in listed if name != label]
@@ -776,6 +789,10 @@ WRITTEN = (
         I can see a tree, and the two hundred euros that my friend at the harbour gets on top for
         doing exactly what I do. My boss, by the way, would make no such list."""),
 )  # fmt: skip
+
+EXAMPLES = examples(
+    "classification", _made, (("plain", "easy"), ("out_of_scope", "medium"), ("topics", "medium"))
+)
 
 if __name__ == "__main__":
     main("classification")

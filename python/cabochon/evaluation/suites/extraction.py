@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..draw import Draw
-from .shipped import flat, main, woven
+from .shipped import examples, flat, main, woven
 from .words import FIRMS, PEOPLE, TOWNS, date
 
 CASES = 60
@@ -1127,6 +1127,10 @@ def written() -> list[dict[str, Any]]:
              ("budget", "800 euros")]),
     ]  # fmt: skip
 
+
+EXAMPLES = examples(
+    "extraction", _made, (("invoice", "easy"), ("minutes", "easy"), ("cv", "medium"))
+)
 
 if __name__ == "__main__":
     main("extraction")

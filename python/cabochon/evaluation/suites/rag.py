@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..draw import Draw
-from .shipped import flat, main, woven
+from .shipped import examples, flat, main, woven
 from .words import FIRMS, MONTHS, PEOPLE, TOWNS, date
 
 CASES = 64
@@ -675,6 +675,10 @@ def written() -> list[dict[str, Any]]:
                ["seven", "7"], ["83", "EMBARGO", "140"], 6),
     ]  # fmt: skip
 
+
+EXAMPLES = examples(
+    "rag", _made, (("one_passage", "easy"), ("joined", "medium"), ("absent", "easy"))
+)
 
 if __name__ == "__main__":
     main("rag")

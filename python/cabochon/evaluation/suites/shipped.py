@@ -3,7 +3,8 @@
 A module has `CASES`, the number that is shipped, and `cases(seed, n)`: dicts in one fixed order in
 which families and tiers are spread, so that a prefix is a smaller sample of the same kind. At
 seed 0 cases written by hand are woven in; any other seed, and every case past `CASES`, is
-generated. NAME.jsonl is what the defaults give.
+generated. NAME.jsonl is what the defaults give. `EXAMPLES`, where a module has some, are shown
+first under few-shot prompting; they are no cases.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ SUITES = (
 SHIPPED_SEED = 2026
 _TIER_WEIGHTS = dict(zip(TIERS, (1, 2, 1), strict=True))
 _ATTEMPTS = 200
+# Family, tier, choices and the cases so far to a case, or as much of it as differs from others.
+Maker = Callable[[str, str, Draw, Sequence[Mapping[str, Any]]], dict[str, Any]]
 
 
 def suite_names() -> tuple[str, ...]:
@@ -95,7 +98,7 @@ def woven(
     suite: str,
     families: Mapping[str, int],
     written: Sequence[Mapping[str, Any]],
-    make: Callable[[str, str, Draw, Sequence[Mapping[str, Any]]], dict[str, Any]],
+    make: Maker,
     *,
     seed: int,
     n: int,
@@ -144,12 +147,26 @@ def woven(
     return made
 
 
+def examples(
+    suite: str, make: Maker, wanted: Sequence[tuple[str, str]]
+) -> tuple[dict[str, Any], ...]:
+    """Questions and answers to show: one of each family and tier, which no seed of cases gives."""
+    made = (
+        make(family, tier, Draw(suite, "examples", number), ())
+        for number, (family, tier) in enumerate(wanted)
+    )
+    return tuple(
+        {"messages": [{"role": "user", "content": item["prompt"]}], "answer": item["ideal"][0]}
+        for item in made
+    )
+
+
 def _another(
     suite: str,
     family: str,
     tier: str,
     number: int,
-    make: Callable[[str, str, Draw, Sequence[Mapping[str, Any]]], dict[str, Any]],
+    make: Maker,
     made: Sequence[Mapping[str, Any]],
     prompts: set[str],
     seed: int,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..draw import Draw
-from .shipped import flat, main, woven
+from .shipped import examples, flat, main, woven
 from .words import FIRMS, MONTHS, PEOPLE, TOWNS
 
 CASES = 60
@@ -903,6 +903,10 @@ def written() -> list[dict[str, Any]]:
               A second roof is to be planted by 18 April 2032.""", ("rose", "fell")),
     ]  # fmt: skip
 
+
+EXAMPLES = examples(
+    "summarisation", _made, (("figures", "easy"), ("recall", "medium"), ("study", "medium"))
+)
 
 if __name__ == "__main__":
     main("summarisation")

@@ -243,7 +243,8 @@ TOOLS: dict[str, ToolFamily] = {
         {
             "sku": _code("Number of the article", "KX-2210", "BR-0417", "TT-9083", "LM-5561"),
             "warehouse": _one_of("Which one; default main", ("the north warehouse", "north"),
-                                 ("the harbour warehouse", "harbour"), ("the main one", "main"),
+                                 ("the harbour warehouse", "harbour"),
+                                 ("the main warehouse", "main"),
                                  default="main", optional=True),
         },
         (
