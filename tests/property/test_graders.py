@@ -181,7 +181,8 @@ def test_anything_gets_a_verdict_and_always_the_same(name):
 
     check()
 
-    assert {"pass"} < seen  # mutations that change nothing, and others
+    # Mutations that change nothing, and others; functions are not run here.
+    assert {"not_executed" if name == "tests" else "pass"} < seen
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
@@ -198,7 +199,9 @@ def test_a_megabyte_of_anything_gets_a_verdict_in_time(name):
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_a_verdict_is_the_same_under_another_locale(name):
     before = locale.setlocale(locale.LC_ALL)
-    drawn = [(case, text) for case in CASES[name] for text in (*case.ideal, *dict(case.wrong))]
+    drawn = [
+        (case, text) for case in CASES[name] for text in (*case.ideal, *(o for o, _ in case.wrong))
+    ]
     here = [checked(case, written(text)) for case, text in drawn]
     other = next(filter(_is_there, ("tr_TR.UTF-8", "de_DE.UTF-8", "C.UTF-8", "C")))
     try:
