@@ -23,7 +23,7 @@ from .grading import (
     grade,
     grader_hash,
 )
-from .recipes import PROMPTING, SMOKE, verdicts
+from .recipes import PROMPTING, verdicts
 from .record import (
     Shard,
     add_record,
@@ -36,8 +36,7 @@ from .record import (
     write_text,
 )
 from .sandbox import find_sandbox
-from .statistics import Estimate
-from .summary import SuiteSummary, Summary, summarise
+from .summary import SuiteSummary, Summary, summarise, summarise_run
 
 CODE_GRADERS = ("tests",)  # those that run what the model wrote
 
@@ -206,8 +205,7 @@ class Report:
     @cached_property
     def summary(self) -> Summary:
         """Rows and mean of the score."""
-        weights = self.manifest["recipe"].get("weights")
-        return summarise(self.counted, suites=self.manifest["suites"], weights=weights)
+        return summarise_run(self.counted, self.manifest)
 
     @cached_property
     def beside(self) -> Summary:
@@ -227,24 +225,16 @@ class Report:
     def score(self) -> float | None:
         """The mean over all suites, 0 to 1, failing ones too; None: nothing was scored, or it is
         no measurement (preset "smoke")."""
-        return None if self._mean is None else self._mean.mean
-
-    @property
-    def _mean(self) -> Estimate | None:
-        return None if self.manifest["recipe"].get("preset") == SMOKE else self.summary.score
+        return None if self.summary.score is None else self.summary.score.mean
 
     @property
     def ci95(self) -> tuple[float, float] | None:
         """Its 95 % interval."""
-        return None if self._mean is None else self._mean.ci95
+        return None if self.summary.score is None else self.summary.score.ci95
 
     def compare(self, other: Report) -> Any:
         """This run against another over the cases that both have, case by case: difference with
-        interval and test, a suite and in all.
-
-        Raises:
-            EvaluationError: they have no case in common.
-        """
+        interval and test, a suite and in all."""
         from .compare import compare
 
         return compare(self.counted, self.manifest, other.counted, other.manifest)
@@ -261,18 +251,40 @@ class Report:
 
         return diagnose(self.cases, self.manifest)
 
-    def report(self, path: str | os.PathLike[str], *, others: Sequence[Report] = ()) -> None:
-        """One HTML file without network or script; `others` stand in its plots."""
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        others: Sequence[Report] = (),
+        published: bool = False,
+    ) -> None:
+        """One HTML file without network or script.
+
+        Args:
+            others: stand beside it in the plots of accuracy against memory and seconds.
+            published: figures of others stand at the end, labelled "other cases".
+
+        Raises:
+            EvaluationError: the file cannot be written.
+        """
         from .page import write_page
 
         runs = [(str(other.path or ""), other.cases, other.manifest) for other in others]
-        write_page(Path(path), self.cases, self.manifest, others=runs)
+        write_page(
+            Path(path),
+            self.cases,
+            self.manifest,
+            cases=self._questions,
+            others=runs,
+            with_published=published,
+            warnings=self._warnings(),
+        )
 
     def to_lm_eval(self, path: str | os.PathLike[str]) -> list[Path]:
         """A folder as lm-eval writes it; its files."""
         from .exports import to_lm_eval
 
-        return to_lm_eval(Path(path), self.cases, self.manifest)
+        return to_lm_eval(Path(path), self.cases, self.manifest, cases=self._questions)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """One line a record."""
@@ -317,10 +329,7 @@ class Report:
         return [*said, *self.manifest.get("warnings", ())]
 
     def __str__(self) -> str:
-        if self._mean is None:
-            lines = [display.text_table(*self.summary.rows())]
-        else:
-            lines = [self.summary.table()]
+        lines = [self.summary.table()]
         if self.beside.suites:
             lines.append(f"beside the score:\n{display.text_table(*self.beside.rows())}")
         return "\n".join([*lines, *self._warnings()])
