@@ -111,16 +111,12 @@ def compare(
     manifest: Mapping[str, Any],
     other_records: Sequence[CaseRecord],
     other_manifest: Mapping[str, Any],
-    *,
-    weights: Mapping[str, float] | None = None,
 ) -> Comparison:
     """First minus second, a suite and in all.
 
     A case is shared where id, version, prompting and expected answer are the same in both and
-    both scored it. Overlapping intervals of the two runs decide nothing; these pairs do.
-
-    Args:
-        weights: of the suites in the row of all; None: all alike.
+    both scored it. Overlapping intervals of the two runs decide nothing; these pairs do. In the row
+    of all, suites have the weights of the first run's recipe.
     """
     ours, theirs = _by_place(records), _by_place(other_records)
     not_shared: dict[str, list[str]] = defaultdict(list)
@@ -139,7 +135,7 @@ def compare(
     shared = [(place, *pair) for place, pair in pairs.items()]
     return Comparison(
         rows=tuple(Paired(**row, adjusted=p) for row, p in zip(rows, adjusted, strict=True)),
-        overall=_overall(pairs, key, weights),
+        overall=_overall(pairs, key, (manifest.get("recipe") or {}).get("weights")),
         conditions=tuple(_conditions(shared, manifest, other_manifest)),
         subjects=tuple(_differences(manifest, other_manifest, _SUBJECT)),
         not_shared={why: tuple(sorted(ids)) for why, ids in sorted(not_shared.items())},

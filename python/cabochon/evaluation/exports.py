@@ -19,7 +19,7 @@ from ..errors import EvaluationError, MissingExtra
 from ..types import jsonable
 from . import statistics
 from .cases import Case, canonical, sha256
-from .summary import PLAIN, CaseRecord, SuiteSummary, Summary, interval, summarise
+from .summary import PLAIN, CaseRecord, SuiteSummary, Summary, interval, summarise_run
 
 _GROUP = "cabochon"
 _NAME = 100  # characters of a name that becomes part of a file's
@@ -59,14 +59,12 @@ def to_lm_eval(
     manifest: Mapping[str, Any],
     *,
     cases: Mapping[str, Case] | None = None,
-    weights: Mapping[str, float] | None = None,
 ) -> list[Path]:
     """Writes what lm-eval writes: results_DATE.json and samples_TASK_DATE.jsonl, in a folder named
     for the model inside `path`. A suite is a task `cabochon_SUITE` of the group `cabochon`.
 
     Args:
         cases: by case_id, for the prompts; without them a prompt is named by its hash.
-        weights: of the suites in the group's score.
 
     Returns:
         The files, the results first.
@@ -76,7 +74,7 @@ def to_lm_eval(
 
     Source: lm-eval 0.4.13, result_schema.py and loggers/evaluation_tracker.py.
     """
-    summary = summarise(records, suites=manifest.get("suites") or (), weights=weights)
+    summary = summarise_run(records, manifest)
     model = str((manifest.get("machine") or {}).get("name") or "cabochon")
     name = re.sub(r'["<>:/|\\?*\[\]]+', "__", visible(model)).strip(". ")[:_NAME]
     folder = Path(path) / (name or "cabochon")
@@ -315,11 +313,9 @@ def _dtype(kinds: set[type]) -> str:
 def to_markdown(
     records: Sequence[CaseRecord],
     manifest: Mapping[str, Any],
-    *,
-    weights: Mapping[str, float] | None = None,
 ) -> str:
     """The table of a model card: a row a suite, the mean of all, and how they were asked."""
-    summary = summarise(records, suites=manifest.get("suites") or (), weights=weights)
+    summary = summarise_run(records, manifest)
     head = ["suite", "prompting", "n", "score %", "95 % interval"]
     head += ["truncated", "unparsed", "unscored"]
     lines = [head, ["---"] * 2 + ["--:"] * 6]

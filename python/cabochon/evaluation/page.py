@@ -18,7 +18,7 @@ from .diagnose import diagnose
 from .exports import quantile, visible, writing
 from .failures import Failure, failures
 from .grading import ERROR, FAIL, NOT_EXECUTED, PARTIAL, PASS, REFUSED, TRUNCATED, UNPARSED
-from .summary import PLAIN, CaseRecord, Summary, summarise
+from .summary import PLAIN, CaseRecord, Summary, summarise_run
 
 Run = tuple[str, Sequence[CaseRecord], Mapping[str, Any]]  # name, records, manifest
 
@@ -33,9 +33,9 @@ def write_page(
     manifest: Mapping[str, Any],
     *,
     cases: Mapping[str, Case] | None = None,
-    weights: Mapping[str, float] | None = None,
     others: Sequence[Run] = (),
     with_published: bool = False,
+    warnings: Sequence[str] | None = None,
 ) -> None:
     """Writes `page` to a file, in UTF-8.
 
@@ -46,9 +46,9 @@ def write_page(
         records,
         manifest,
         cases=cases,
-        weights=weights,
         others=others,
         with_published=with_published,
+        warnings=warnings,
     )
     with writing(path):
         Path(path).write_text(text, encoding="utf-8")
@@ -59,9 +59,9 @@ def page(
     manifest: Mapping[str, Any],
     *,
     cases: Mapping[str, Case] | None = None,
-    weights: Mapping[str, float] | None = None,
     others: Sequence[Run] = (),
     with_published: bool = False,
+    warnings: Sequence[str] | None = None,
 ) -> str:
     """The report as HTML. Without matplotlib (extra `eval`) plots are tables.
 
@@ -69,19 +69,21 @@ def page(
         records: of one run.
         manifest: of it; `machine.memory` (bytes by part), else `plan.memory_bytes`, is its memory.
         cases: by case_id, for the prompts of failures.
-        weights: of the suites in the mean.
         others: further runs in the tables and plots of accuracy against memory and seconds.
         with_published: figures that others published stand at the end, as "other cases".
+        warnings: stand under the headline; None: those of the manifest.
     """
-    summary = summarise(records, suites=manifest.get("suites") or (), weights=weights)
+    summary = summarise_run(records, manifest)
     name = str((manifest.get("machine") or {}).get("name") or "this run")
     runs = [(name, records, manifest), *others]
-    points = [_point(*run, weights=weights) for run in runs]
+    points = [_point(*run) for run in runs]
     drawn, missing = _plots(points)
     facts: dict[str, Any] = {
         "title": f"Evaluation of {name}",
         "headline": summary.headline,
-        "warnings": [str(text) for text in manifest.get("warnings") or ()],
+        "warnings": list(
+            map(str, manifest.get("warnings") or () if warnings is None else warnings)
+        ),
         "bars": _bars(summary),
         "suites": _table(*summary.rows()),
         "notes": summary.notes(),
@@ -183,11 +185,9 @@ def _point(
     name: str,
     records: Sequence[CaseRecord],
     manifest: Mapping[str, Any],
-    *,
-    weights: Mapping[str, float] | None,
 ) -> tuple[str, float | None, float | None, float | None]:
     """Name, score in per cent, GiB, median seconds of an answer; None where not known."""
-    score = summarise(records, weights=weights).score
+    score = summarise_run(records, manifest).score
     memory = sum(_memory_of(manifest).values())
     seconds = quantile([float(r["total_s"]) for r in records if r["total_s"] is not None], 0.5)
     return name, None if score is None else 100 * score.mean, memory / 2**30 or None, seconds

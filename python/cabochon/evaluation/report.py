@@ -13,6 +13,7 @@ from .. import display
 from ..chat.parser import read_written
 from ..errors import EvaluationError, InvalidArgument
 from .cases import Case, canonical, sha256
+from .graders import code
 from .grading import (
     NOT_EXECUTED,
     Grader,
@@ -22,7 +23,7 @@ from .grading import (
     grade,
     grader_hash,
 )
-from .recipes import PROMPTING, SMOKE, verdicts
+from .recipes import PROMPTING, verdicts
 from .record import (
     Shard,
     add_record,
@@ -34,8 +35,8 @@ from .record import (
     read_questions,
     write_text,
 )
-from .statistics import Estimate
-from .summary import SuiteSummary, Summary, summarise
+from .sandbox import find_sandbox
+from .summary import SuiteSummary, Summary, summarise, summarise_run
 
 CODE_GRADERS = ("tests",)  # those that run what the model wrote
 
@@ -67,12 +68,21 @@ def judged(
     record: Mapping[str, Any], case: Case, function: Grader | None, *, run_code: bool
 ) -> dict[str, Any]:
     """A record with the verdict on its output, by the case's grader or by `function`."""
-    if case.grader in CODE_GRADERS and function is None and not run_code:
-        verdict = Verdict(score=None, verdict=NOT_EXECUTED, reason="run_code is False")
-    else:
-        verdict = grade(case, output_of(record), function)
+    verdict = grade(case, output_of(record), judge_of(case, function, run_code=run_code))
     judge = getattr(function, "__wrapped__", function) or find_grader(case.grader)
     return {**record, **verdict.to_dict(), "grader": case.grader, "grader_hash": grader_hash(judge)}
+
+
+def judge_of(case: Case, function: Grader | None, *, run_code: bool) -> Grader:
+    """What grades a case: `function`, or the grader that it names. What the model wrote is run in
+    a sandbox alone, and only where that is wanted; else it has no score, whatever it looks like."""
+    if function is not None or case.grader not in CODE_GRADERS:
+        return function or find_grader(case.grader)
+    sandbox = find_sandbox() if run_code else None
+    if sandbox is None:
+        reason = "no_sandbox" if run_code else "run_code is False"
+        return lambda case, output: Verdict(score=None, verdict=NOT_EXECUTED, reason=reason)
+    return lambda case, output: code.run(case, output, sandbox)
 
 
 class Report:
@@ -195,8 +205,7 @@ class Report:
     @cached_property
     def summary(self) -> Summary:
         """Rows and mean of the score."""
-        weights = self.manifest["recipe"].get("weights")
-        return summarise(self.counted, suites=self.manifest["suites"], weights=weights)
+        return summarise_run(self.counted, self.manifest)
 
     @cached_property
     def beside(self) -> Summary:
@@ -216,24 +225,16 @@ class Report:
     def score(self) -> float | None:
         """The mean over all suites, 0 to 1, failing ones too; None: nothing was scored, or it is
         no measurement (preset "smoke")."""
-        return None if self._mean is None else self._mean.mean
-
-    @property
-    def _mean(self) -> Estimate | None:
-        return None if self.manifest["recipe"].get("preset") == SMOKE else self.summary.score
+        return None if self.summary.score is None else self.summary.score.mean
 
     @property
     def ci95(self) -> tuple[float, float] | None:
         """Its 95 % interval."""
-        return None if self._mean is None else self._mean.ci95
+        return None if self.summary.score is None else self.summary.score.ci95
 
     def compare(self, other: Report) -> Any:
         """This run against another over the cases that both have, case by case: difference with
-        interval and test, a suite and in all.
-
-        Raises:
-            EvaluationError: they have no case in common.
-        """
+        interval and test, a suite and in all."""
         from .compare import compare
 
         return compare(self.counted, self.manifest, other.counted, other.manifest)
@@ -250,18 +251,40 @@ class Report:
 
         return diagnose(self.cases, self.manifest)
 
-    def report(self, path: str | os.PathLike[str], *, others: Sequence[Report] = ()) -> None:
-        """One HTML file without network or script; `others` stand in its plots."""
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        others: Sequence[Report] = (),
+        published: bool = False,
+    ) -> None:
+        """One HTML file without network or script.
+
+        Args:
+            others: stand beside it in the plots of accuracy against memory and seconds.
+            published: figures of others stand at the end, labelled "other cases".
+
+        Raises:
+            EvaluationError: the file cannot be written.
+        """
         from .page import write_page
 
         runs = [(str(other.path or ""), other.cases, other.manifest) for other in others]
-        write_page(Path(path), self.cases, self.manifest, others=runs)
+        write_page(
+            Path(path),
+            self.cases,
+            self.manifest,
+            cases=self._questions,
+            others=runs,
+            with_published=published,
+            warnings=self._warnings(),
+        )
 
     def to_lm_eval(self, path: str | os.PathLike[str]) -> list[Path]:
         """A folder as lm-eval writes it; its files."""
         from .exports import to_lm_eval
 
-        return to_lm_eval(Path(path), self.cases, self.manifest)
+        return to_lm_eval(Path(path), self.cases, self.manifest, cases=self._questions)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """One line a record."""
@@ -306,10 +329,7 @@ class Report:
         return [*said, *self.manifest.get("warnings", ())]
 
     def __str__(self) -> str:
-        if self._mean is None:
-            lines = [display.text_table(*self.summary.rows())]
-        else:
-            lines = [self.summary.table()]
+        lines = [self.summary.table()]
         if self.beside.suites:
             lines.append(f"beside the score:\n{display.text_table(*self.beside.rows())}")
         return "\n".join([*lines, *self._warnings()])

@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from .statistics import Estimate, Sample
 CaseRecord = Mapping[str, Any]  # one line of cases.jsonl, as a dict
 # Promptings that are printed beside the score and stand in no mean.
 BESIDE = ("twin", "schema")
+_SMOKE = "smoke"  # the preset that measures nothing
 PLAIN = "zero-shot"  # the prompting that a table need not name
 
 
@@ -79,12 +80,15 @@ class Summary(Record):
     missing: tuple[str, ...]  # suites of the run without one score
     failed: tuple[str, ...]  # suites with the score 0
     score_without_failed: Estimate | None  # None: no suite failed wholly, or all did
+    is_measurement: bool = True  # False: a few cases to see that it runs, which have no mean
 
     @property
     def headline(self) -> str:
         """One line: the mean over all suites, what is missing, the mean without total failures."""
         count = len(self.scored) + len(self.missing)
         of = f"{len(self.scored)} of {count} suites" if self.missing else _count(count, "suite")
+        if not self.is_measurement:
+            return f"{of}: a few cases to see that it runs, not a measurement"
         if self.score is None:
             return f"{of}: nothing was scored"
         parts = [f"{of}: {percent(self.score)}"]
@@ -243,6 +247,17 @@ def summarise(
             else None
         ),
     )
+
+
+def summarise_run(records: Sequence[CaseRecord], manifest: Mapping[str, Any]) -> Summary:
+    """The same as the manifest asks for: its suites, the weights of its recipe, and no mean of the
+    preset "smoke"."""
+    recipe = manifest.get("recipe") or {}
+    suites = manifest.get("suites") or ()
+    found = summarise(records, suites=suites, weights=recipe.get("weights"))
+    if recipe.get("preset") != _SMOKE:
+        return found
+    return replace(found, score=None, upper=None, score_without_failed=None, is_measurement=False)
 
 
 def _cut_share(by_case: Mapping[tuple[Any, ...], Sequence[CaseRecord]], suite: str) -> float:

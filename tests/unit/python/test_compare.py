@@ -9,8 +9,11 @@ import random
 import pytest
 
 from cabochon.errors import InvalidArgument
+from cabochon.evaluation import exports
 from cabochon.evaluation.compare import compare
-from cabochon.evaluation.summary import summarise
+from cabochon.evaluation.page import page
+from cabochon.evaluation.report import Report
+from cabochon.evaluation.summary import summarise, summarise_run
 from records import SUITES, clean_run, manifest, record
 
 
@@ -116,6 +119,39 @@ def test_the_order_of_records_changes_nothing():
 def test_a_suite_without_a_weight_is_refused_and_named():
     with pytest.raises(InvalidArgument, match=r"suite 'rag' has 0\.0, expected a positive number"):
         summarise(clean_run(6), weights=dict.fromkeys(SUITES[:4], 1.0))
+
+
+def test_every_total_of_a_run_has_the_weights_of_its_recipe(tmp_path):
+    cases = scores("a", [1.0] * 20) + scores("b", [1.0, 0.0] * 10)
+    recipe = {"weights": {"a": 0.1, "b": 0.9}}
+    facts = manifest(recipe=recipe)
+    flipped = [{**case, "score": 1.0 - case["score"]} for case in cases]
+
+    files = exports.to_lm_eval(tmp_path, cases, facts)
+
+    assert math.isclose(summarise_run(cases, facts).score.mean, 0.55)
+    results = json.loads(files[0].read_text("ascii"))["results"]
+    assert math.isclose(results["cabochon"]["score,none"], 0.55)
+    assert "**55.0**" in exports.to_markdown(cases, facts)
+    assert "2 suites: 55.0 %" in page(cases, facts)
+    overall = compare(cases, facts, flipped, facts).overall
+    assert math.isclose(overall.this, 0.55)
+    assert math.isclose(overall.difference.mean, 0.1)  # 1 in suite a, 0 in suite b
+    assert math.isclose(Report(facts, cases, complete=True).score, 0.55)
+
+
+def test_the_preset_that_measures_nothing_has_no_mean_anywhere(tmp_path):
+    cases = scores("a", [1.0, 0.0, 0.0, 1.0]) + scores("b", [1.0] * 4)
+    facts = manifest(recipe={"preset": "smoke"}, requests=8)
+
+    report = Report(facts, cases, complete=True)
+    files = exports.to_lm_eval(tmp_path, cases, facts)
+
+    assert (report.score, report.ci95) == (None, None)
+    for shown in (str(report), repr(report), page(cases, facts), exports.to_markdown(cases, facts)):
+        assert "2 suites: a few cases to see that it runs, not a measurement" in shown
+        assert "75.0" not in shown
+    assert "cabochon" not in json.loads(files[0].read_text("ascii"))["results"]
 
 
 def test_useful_tokens_a_second_leave_wasted_ones_out():

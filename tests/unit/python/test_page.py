@@ -9,7 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from cabochon.evaluation import plots
+from cabochon.evaluation.cases import read_case
 from cabochon.evaluation.page import FAILURES, page, write_page
+from cabochon.evaluation.report import Report
 from records import SUITES, clean_run, manifest, record
 
 MEMORY = {"weights": 5 * 2**30, "mapped": 2**30, "kv": 2**29, "scratch": 2**28}
@@ -123,6 +125,25 @@ def test_what_is_shortened_is_counted(tmp_path):
     write_page(tmp_path / "a.html", cases, manifest())
 
     assert "... and 6,000 more characters" in (tmp_path / "a.html").read_text("utf-8")
+
+
+def test_a_report_shows_prompts_published_figures_and_that_it_is_not_complete(tmp_path):
+    case = {
+        "case_id": "rag-000", "version": 1, "suite": "rag", "family": "a", "tier": "easy",
+        "language": "en", "cluster_id": "a", "seed": 0, "max_tokens": 512, "grader": "label",
+        "messages": [{"role": "user", "content": "Which <b>?"}], "expected": {}, "ideal": [],
+        "wrong": [],
+    }  # fmt: skip
+    questions = {"rag-000": read_case(case, where="here")}
+    facts = manifest(requests=7, warnings=["labels lean"])
+    report = Report(facts, [record("rag", 0, score=0.0)], questions=questions, complete=False)
+
+    report.report(tmp_path / "a.html", published=True)
+
+    found = Page((tmp_path / "a.html").read_text("utf-8")).text
+    for part in ("Which <b>?", "model.generate(", "not complete: 1 of 7 answers", "labels lean"):
+        assert part in found, part
+    assert "Other cases" in found
 
 
 def test_published_figures_stand_there_only_when_asked_for():

@@ -12,7 +12,7 @@ import pytest
 
 import cabochon
 from cabochon.errors import EvaluationError, InvalidArgument, OutOfMemory, Unsupported
-from cabochon.evaluation import grading
+from cabochon.evaluation import report as report_module
 from cabochon.evaluation.grading import Output, passed, unparsed
 from cabochon.evaluation.record import COST_KEYS, KEYS, same
 from cabochon.evaluation.replay import Asked, ScriptedModel
@@ -329,7 +329,6 @@ def test_another_grader_gives_another_score_and_leaves_the_record(tmp_path: Path
 
 
 def test_what_the_model_wrote_is_not_run_unless_asked(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setitem(grading._GRADERS, "tests", lambda case, output: passed())
     case = {"prompt": "write f", "expected": {}, "grader": "tests", "suite": "code"}
     report = run(lambda prompt, options: "def f(): ...<turn|>", [case, *sums(4)])
 
@@ -337,7 +336,19 @@ def test_what_the_model_wrote_is_not_run_unless_asked(monkeypatch: pytest.Monkey
     assert (record["verdict"], record["score"]) == ("not_executed", None)
     assert "1 of 2 suites" in str(report)
     assert report.summary.missing == ("code",)
-    assert report.rescore(run_code=True).summary.missing == ()
+    monkeypatch.setattr(report_module, "find_sandbox", lambda: None)
+    (again,) = [case for case in report.rescore(run_code=True).cases if case["suite"] == "code"]
+    assert (again["verdict"], again["reason"]) == ("not_executed", "no_sandbox")
+    monkeypatch.setattr(report_module, "find_sandbox", lambda: "box")
+    monkeypatch.setattr(
+        report_module.code,
+        "run",
+        lambda case, output, sandbox: passed(f"{output.text} in {sandbox}"),
+    )
+    rescored = report.rescore(run_code=True)
+    (again,) = [case for case in rescored.cases if case["suite"] == "code"]
+    assert again["extracted"] == "def f(): ... in box"
+    assert rescored.summary.missing == ()
 
 
 def test_a_preset_weighs_public_sets_from_files(tmp_path: Path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import os
 import re
 import subprocess
@@ -39,12 +38,6 @@ SIZES = {
 }
 # Programs take 0.2 s each: all of them at a release, one case of each family here.
 EVERY_PROGRAM = bool(os.environ.get("EVERY_PROGRAM"))
-
-
-def module(name):
-    return importlib.import_module(f"cabochon.evaluation.suites.{name}")
-
-
 every_suite = pytest.mark.parametrize("name", NAMES)
 
 
@@ -212,16 +205,6 @@ def test_every_prompt_renders_with_the_published_template(name):
         assert len(rendered.token_ids) > 8, case.case_id
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if hasattr(module(name), "EXAMPLES")])
-def test_examples_are_three_and_no_cases(name):
-    shown = module(name).EXAMPLES
-    asked = {canonical(c.messages) for seed in (0, 7) for c in shipped.generated(name, seed, 200)}
-
-    assert len(shown) == 3
-    assert all(set(item) == {"messages", "answer"} and item["answer"] for item in shown)
-    assert not {canonical(item["messages"]) for item in shown} & asked
-
-
 def test_right_labels_are_balanced_to_within_one_case():
     counts = Counter()
     for case in shipped.shipped("classification"):
@@ -231,42 +214,6 @@ def test_right_labels_are_balanced_to_within_one_case():
             counts[listed, case.expected["labels"][0]] += 1
 
     assert max(counts.values()) - min(counts.values()) <= 1
-
-
-def test_documents_hold_every_value_and_some_lack_a_type():
-    kinds = module("extraction").TYPES
-    lacking = 0
-    for case in shipped.shipped("extraction"):
-        text = case.messages[0]["content"]
-        document = re.search(r"<document>\n(.*)\n</document>|Document:\n(.*)", text, re.DOTALL)
-        words = (document[1] or document[2]).casefold()
-        entities, relations = case.expected["entities"], case.expected["relations"]
-
-        assert 80 <= len(words.split()) <= 400, case.case_id
-        for value in [*(value for _, value in entities), *case.expected["decoys"]]:
-            assert value.casefold() in words, (case.case_id, value)
-        known = {value for _, value in entities}
-        assert all({head, tail} <= known for head, _, tail in relations), case.case_id
-        lacking += len({kind for kind, _ in entities}) < len(kinds[case.family])
-
-    assert lacking >= 12
-
-
-def test_passages_have_their_length_and_facts_that_the_first_words_lack():
-    for case in shipped.shipped("summarisation"):
-        assert 150 <= len(case.expected["passage"].split()) <= 500, case.case_id
-        assert 3 <= len(case.expected["facts"]) <= 5, case.case_id
-        assert any("flips" in fact for fact in case.expected["facts"]), case.case_id
-
-
-def test_questions_stand_over_three_to_eight_passages_and_choices_over_four_to_eight_tools():
-    for case in shipped.shipped("rag"):
-        count = len(re.findall(r"^\[\d\] ", case.messages[0]["content"], re.MULTILINE))
-        assert 3 <= count <= 8, case.case_id
-        assert all(1 <= number <= count for number in case.expected["needs"]), case.case_id
-    for case in shipped.shipped("tools"):
-        if case.family == "choice":
-            assert 4 <= len(case.tools) <= 8, case.case_id
 
 
 def test_the_command_writes_the_same_bytes_again():
