@@ -6,6 +6,7 @@ The demo's weights are random, so its words are put into its mouth: `says`.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -331,6 +332,11 @@ def test_one_bound_call_ends_the_answer_where_calls_are_not_parallel(
     assert (one.finish_reason, one.tool_calls[0].error) == ("tool_calls", None)
     assert len(many.tool_calls) > 1
     assert many.finish_reason == "length"
+    # Nor is another one begun where no stop ends it.
+    options["logit_bias"] |= {int(eager.encode("<|tool_response>", special=True)[0]): -math.inf}
+    on = eager.generate(QUESTION, parallel_tool_calls=False, ignore_stops=True, **options)
+    assert on.token_ids.tolist().count(opening) == 1
+    assert on.finish_reason == "length"
 
 
 def test_a_bound_call_that_is_cut_says_so(eager: Any) -> None:
