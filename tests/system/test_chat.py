@@ -123,21 +123,21 @@ def test_after_thoughts_are_dropped_the_next_turn_begins_where_the_answer_depart
 
 
 def test_after_a_load_thoughts_that_are_dropped_cost_one_turn_from_the_start_and_no_bit(
-    model: Any, says: Callable[..., None], tmp_path: Path
+    load: Any, model: Any, says: Callable[..., None], tmp_path: Path
 ) -> None:
     chat = model.chat(**THINKING)
     says(THOUGHT, "<|channel>thought\nHm.<channel|>So.<turn|>")
     chat.send(LONG)
     chat.save(tmp_path / "talk")
-    model._scheduler.cache.clear()  # as in another process
-    loaded = cabochon.Chat.load(tmp_path / "talk", model)
+    other = load()  # where nobody has said any of it
+    loaded = cabochon.Chat.load(tmp_path / "talk", other)
 
     second = loaded.send("Why?")
     says()
     third = loaded.send("And?", max_tokens=20)
 
     assert second.usage.cached_tokens == 0  # the file has no ring of the prompt's end
-    same(third, cold(model, loaded.messages[:-1], thinking=True))
+    same(third, cold(other, loaded.messages[:-1], thinking=True))
     assert third.usage.cached_tokens >= second.usage.prompt_tokens - 2
 
 
