@@ -18,8 +18,9 @@ from .errors import CabochonError, ContextOverflow, InvalidArgument
 from .prompts import PromptReader, check_ids, named, within
 from .reading import warn_of_raw_text
 from .scheduler.past import common
-from .scheduler.scheduler import CHUNK_TOKENS, WORTH_TOKENS
+from .scheduler.scheduler import CHUNK_TOKENS
 from .scheduler.sequence import Answer, Branch, Sequence, Want
+from .scheduler.waiting import WORTH_TOKENS
 from .trie import Run, Trie, sort_key
 from .types import Bools, Floats, Ints, Prompt, Score, Scores
 

@@ -335,8 +335,7 @@ class Report:
         return "\n".join([*lines, *self._warnings()])
 
     def __repr__(self) -> str:
-        said = self.summary.headline if self._mean else "no score"
-        return f"Report({said}, {len(self.cases)} records)"
+        return f"Report({self.summary.headline}, {len(self.cases)} records)"
 
     def _repr_html_(self) -> str:
         warnings = "".join(f"<p>{html.escape(line)}</p>" for line in self._warnings())
