@@ -135,4 +135,4 @@ def test_a_smoke_run_is_no_measurement():
     assert len(report.cases) == 4
     assert (report.score, report.ci95) == (None, None)
     assert "not a measurement" in str(report)
-    assert "1 suite:" not in str(report) + repr(report)
+    assert "0.0 %" not in str(report) + repr(report)

@@ -11,7 +11,6 @@ from collections import Counter
 
 import pytest
 
-from answers import tokenizer
 from cabochon.chat.render import render
 from cabochon.chat.template import LARGE, native_template
 from cabochon.chat.tools import read_tools
@@ -21,6 +20,7 @@ from cabochon.evaluation.graders import code
 from cabochon.evaluation.grading import grade, written
 from cabochon.evaluation.sandbox import Limits, find_sandbox
 from cabochon.evaluation.suites import shipped
+from vocabularies import tokenizer
 
 NAMES = shipped.suite_names()
 # The least that each has, of all ten.
