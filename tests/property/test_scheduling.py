@@ -88,7 +88,7 @@ requests = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     many=st.lists(requests, min_size=1, max_size=14),
     sequences=st.integers(1, 6),
