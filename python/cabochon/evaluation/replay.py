@@ -175,7 +175,8 @@ class ScriptedModel:
 
 
 class Replay(ScriptedModel):
-    """Answers what a recorded run answered: same cases, same turns, no weights."""
+    """Answers what a recorded run answered: same cases, same turns, no weights. Examples of
+    few-shot prompting are not in a record: such a run is not replayed."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """path: the folder of a run, or of its shards.

@@ -336,9 +336,9 @@ class Run:
         results: list[Result] = []
         history: list[dict[str, Any]] = []
         prompt = task.prompt
-        for message in task.messages:
+        for index, message in enumerate(task.messages):
             history.append(dict(message))
-            if not task.case.is_talk or message["role"] != "user":
+            if not task.case.is_talk or message["role"] != "user" or index < task.first:
                 continue
             if results:
                 prompt = self._model.render(

@@ -91,6 +91,7 @@ class Task:
     prompting: str
     repeat: int
     messages: tuple[Mapping[str, Any], ...]
+    first: int  # of the messages that may be asked: before it stand examples
     opening: tuple[Mapping[str, Any], ...]  # those of the first turn
     prompt: Prompt  # of the first turn
     most_tokens: int  # prompt and output, if every turn takes what it may
@@ -233,7 +234,8 @@ def _repeats(
     about: Mapping[str, Any],
 ) -> Iterator[Task]:
     messages = recipes.asked(suite, case, prompting)
-    opening = messages[: _first_question(messages)] if case.is_talk else messages
+    first = len(messages) - len(case.messages)  # a system message before them is no question
+    opening = messages[: _first_question(messages, first)] if case.is_talk else messages
     thinking = settings.thinking and case.grader != CHOICE
     prompt = model.render(opening, tools=case.tools, thinking=thinking)
     whole = model.render(messages, tools=case.tools) if case.is_talk else prompt
@@ -254,6 +256,7 @@ def _repeats(
             prompting=prompting,
             repeat=repeat,
             messages=tuple(messages),
+            first=first,
             opening=tuple(opening),
             prompt=prompt,
             most_tokens=int(whole.token_ids.size) + case.turns * room,
@@ -268,8 +271,10 @@ def _can_bind(model: Answering) -> bool:
     return find_spec("llguidance") is not None and getattr(model, "can_bind", True)
 
 
-def _first_question(messages: Sequence[Mapping[str, Any]]) -> int:
-    return 1 + next(i for i, message in enumerate(messages) if message["role"] == "user")
+def _first_question(messages: Sequence[Mapping[str, Any]], first: int) -> int:
+    """How many messages the first turn has."""
+    places = range(first, len(messages))
+    return 1 + next(index for index in places if messages[index]["role"] == "user")
 
 
 def _seed(settings: Settings, case: Case, repeat: int) -> int | None:

@@ -253,7 +253,7 @@ def test_cost_keys_are_keys():
 def test_examples_stand_before_the_question_and_are_missed_where_there_are_none(
     monkeypatch: pytest.MonkeyPatch,
 ):
-    from cabochon.evaluation.suites import classification
+    from cabochon.evaluation.suites import classification, multi_turn
 
     example = {"messages": [{"role": "user", "content": "1+1?"}], "answer": "2"}
     seen = []
@@ -271,6 +271,15 @@ def test_examples_stand_before_the_question_and_are_missed_where_there_are_none(
 
     assert sorted(seen, key=len) == [["user"]] * 4 + [[*["user", "assistant"] * 3, "user"]] * 4
     assert set(report.suites) == {"classification, zero-shot", "classification, few-shot"}
+
+    monkeypatch.setattr(multi_turn, "EXAMPLES", [example] * 3, raising=False)
+    seen.clear()
+    report = cabochon.evaluate(ScriptedModel(answer), "multi_turn", n=3, prompting="few-shot")
+
+    turns = sum(report.question(case).turns for case in report.counted)
+    twins = len(report.cases) - len(report.counted)
+    assert len(seen) == turns + twins  # the examples' own questions are not asked
+    assert all(len(case["turns"]) + 1 == report.question(case).turns for case in report.counted)
 
 
 def test_thoughts_get_a_budget_of_their_own_and_are_never_graded():
