@@ -198,7 +198,9 @@ def test_a_megabyte_of_anything_gets_a_verdict_in_time(name):
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_a_verdict_is_the_same_under_another_locale(name):
     before = locale.setlocale(locale.LC_ALL)
-    drawn = [(case, text) for case in CASES[name] for text in (*case.ideal, *dict(case.wrong))]
+    drawn = [
+        (case, text) for case in CASES[name] for text in (*case.ideal, *(o for o, _ in case.wrong))
+    ]
     here = [checked(case, written(text)) for case, text in drawn]
     other = next(filter(_is_there, ("tr_TR.UTF-8", "de_DE.UTF-8", "C.UTF-8", "C")))
     try:
