@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 from ..grading import normal
-
-# Characters of an answer that is read: 1,024 tokens, the largest limit of a suite, of 32 characters
-# each. A longer one is no answer, and no grader spends time on it.
-LONGEST = 32_768
+from .matchers import LONGEST
 
 
 def folded(text: str, language: str = "en") -> str:
-    """`normal` of an answer, "" of one that no limit of tokens allows."""
-    return normal(text, language) if len(text) <= LONGEST else ""
+    """`normal` of an answer; "" of one that is longer than answers are."""
+    if len(text) > LONGEST:
+        return ""
+    # One character can be eighteen in NFKC: text of such is noise, and would take its time.
+    if len(unicodedata.normalize("NFKC", text)) > 2 * LONGEST:
+        return ""
+    return normal(text, language)
 
 
 def stands(form: str, text: str, language: str = "en") -> bool:

@@ -10,8 +10,7 @@ from typing import Any
 from ...chat.schemas import Schema
 from ..cases import Case, canonical
 from ..grading import Output, Verdict, failed, grader, passed, unparsed
-from .forms import LONGEST
-from .matchers import ABSENT, NotJson, lenient_json, matches, strict_json
+from .matchers import ABSENT, LONGEST, NotJson, lenient_json, matches, strict_json
 
 _PARSED, _VALID, _VALUES = 0.2, 0.3, 0.5
 
