@@ -84,6 +84,8 @@ class Sandbox:
         with _command(self.name, self.limits) as command:
             text, ended, is_gone = _run(command, json.dumps(request).encode(), self.limits)
         took_s = time.monotonic() - begin
+        if ended == "closed" and took_s >= self.limits.cpu_s:
+            ended = "timed_out"  # by the limit on CPU, unless all results came
         return _read(text, len(calls), ended=ended, is_gone=is_gone, took_s=took_s)
 
 
@@ -326,6 +328,8 @@ def _read(text: bytes, count: int, *, ended: str, **more: Any) -> Results:
             loaded = True
         elif isinstance(found.get("error"), str) and not loaded:
             load_error = found["error"][:100]
-    if ended == "closed":
-        ended = "done" if load_error or all(call is not None for call in calls) else "exited"
+    if load_error or all(call is not None for call in calls):
+        ended = "done"
+    elif ended == "closed":
+        ended = "exited"
     return Results(ended=ended, loaded=loaded, load_error=load_error, calls=tuple(calls), **more)
