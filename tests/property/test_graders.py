@@ -181,7 +181,8 @@ def test_anything_gets_a_verdict_and_always_the_same(name):
 
     check()
 
-    assert {"pass"} < seen  # mutations that change nothing, and others
+    # Mutations that change nothing, and others; functions are not run here.
+    assert {"not_executed" if name == "tests" else "pass"} < seen
 
 
 @pytest.mark.parametrize("name", sorted(CASES))

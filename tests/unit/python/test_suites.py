@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -15,7 +17,9 @@ from cabochon.chat.template import LARGE, native_template
 from cabochon.chat.tools import read_tools
 from cabochon.errors import EvaluationError
 from cabochon.evaluation.cases import TIERS, canonical, write_cases
+from cabochon.evaluation.graders import code
 from cabochon.evaluation.grading import grade, written
+from cabochon.evaluation.sandbox import Limits, find_sandbox
 from cabochon.evaluation.suites import shipped
 
 NAMES = shipped.suite_names()
@@ -32,6 +36,8 @@ SIZES = {
     "safety": 80,
     "structured": 60,
 }
+# Programs take 0.2 s each: all of them at a release, one case of each family here.
+EVERY_PROGRAM = bool(os.environ.get("EVERY_PROGRAM"))
 every_suite = pytest.mark.parametrize("name", NAMES)
 
 
@@ -46,15 +52,27 @@ def texts(value):
             yield from texts(item)
 
 
+def judged(case, output):
+    """The verdict; functions run in a sandbox, with less time than a model's gets."""
+    if case.grader != "tests":
+        return grade(case, written(output))
+    if (found := find_sandbox()) is None:
+        pytest.skip("no sandbox works on this machine")
+    sandbox = dataclasses.replace(found, limits=Limits(cpu_s=2, wall_s=8))
+    return code.run(case, written(output), sandbox)
+
+
 def misjudged(cases):
     """Outputs that are not judged as their case says, with the verdict."""
     for case in cases:
+        if case.grader == "tests" and not EVERY_PROGRAM and not case.case_id.endswith("02"):
+            continue
         for output in case.ideal:
-            verdict = grade(case, written(output))
+            verdict = judged(case, output)
             if (verdict.score, verdict.verdict) != (1.0, "pass"):
                 yield case.case_id, output, "pass", verdict
         for output, reason in case.wrong:
-            verdict = grade(case, written(output))
+            verdict = judged(case, output)
             if verdict.verdict in ("pass", "error") or verdict.reason != reason:
                 yield case.case_id, output, reason, verdict
 
@@ -62,6 +80,16 @@ def misjudged(cases):
 @every_suite
 def test_every_ideal_passes_and_every_wrong_fails_with_its_reason(name):
     assert list(misjudged(shipped.shipped(name))) == []
+
+
+def test_functions_are_found_in_answers_without_running_them():
+    for case in shipped.shipped("code"):
+        for output in case.ideal:
+            verdict = grade(case, written(output))
+            assert (verdict.verdict, verdict.reason) == ("not_executed", "not_run")
+        for output, reason in case.wrong:
+            is_unparsed = grade(case, written(output)).verdict == "unparsed"
+            assert is_unparsed == (reason == "no_function"), case.case_id
 
 
 @every_suite
@@ -169,7 +197,8 @@ def test_tools_compile_and_the_model_is_told_all_of_them(name):
 def test_every_prompt_renders_with_the_published_template(name):
     found, template = tokenizer("demo"), native_template(LARGE)
     for case in shipped.shipped(name):
-        messages = case.messages[:1] if case.is_talk else case.messages
+        first = [message["role"] for message in case.messages].index("user") + 1
+        messages = case.messages[:first] if case.is_talk else case.messages
 
         rendered = render(messages, template=template, tokenizer=found, tools=case.tools or None)
 

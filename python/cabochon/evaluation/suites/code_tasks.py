@@ -762,12 +762,12 @@ FIXED: Sequence[Task] = (
         """
         def by_first(words):
             groups = {}
-            for word in {word.lower() for word in words if word}:
+            for word in sorted({word.lower() for word in words if word}):
                 groups.setdefault(word[0], []).append(word)
             return {letter: sorted(group) for letter, group in groups.items()}
         """,
-        [("{word.lower() for word in words if word}", "[word.lower() for word in words if word]"),
-         (" if word}", "}")],
+        [("sorted({word.lower() for word in words if word})",
+          "[word.lower() for word in words if word]"), (" if word}", "}")],
         [[["Oak", "oak", "ash"]], [["b", "B", "a", "bb"]], [[]], [[""]], [["x", "", "x"]]],
         lambda d, w: [[_word(d, 0, 3, "abAB") for _ in range(d.integer(0, 7))]],
         tier="easy",
