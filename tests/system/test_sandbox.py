@@ -266,6 +266,20 @@ def hostile_way(way):
     return way
 
 
+def test_a_machine_that_gives_namespaces_has_a_sandbox():
+    """Otherwise a fault of ours would only show as skipped tests."""
+    command = ["unshare", "--user", "--map-root-user", "--mount", "--net", "--ipc", "--pid"]
+    command += ["--fork", "mount", "-t", "tmpfs", "none", "/tmp"]
+    try:
+        given = subprocess.run(command, capture_output=True, timeout=30)
+    except OSError as error:
+        pytest.skip(f"unshare: {error}")
+    if given.returncode != 0:
+        pytest.skip(f"this machine gives no namespaces: {given.stderr.decode().strip()}")
+
+    assert find_sandbox() is not None
+
+
 def test_there_are_at_least_45_hostile_programs():
     assert len(PROGRAMS) >= 45
 

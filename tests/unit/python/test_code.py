@@ -54,6 +54,13 @@ def test_one_test_that_fails_is_no_pass(call, reason):
     assert verdict.parts == {"passed": 1, "tests": 2}
 
 
+def test_true_is_not_one():
+    ones = case("tests", {"function": "f", "tests": [[[1], 1]]})
+    results = Results(ended="done", loaded=True, calls=({"value": True, "arguments": [1]},))
+
+    assert code.judge(ones, results).reason == "wrong_value"
+
+
 def test_right_values_pass():
     verdict = code.judge(CASE, Results(ended="done", loaded=True, calls=RIGHT))
 

@@ -72,6 +72,18 @@ def test_a_rule_of_form_is_kept_or_not(form, right, wrong):
     assert graded(talk, wrong).reason == "format"
 
 
+@pytest.mark.parametrize(
+    ("form", "inside", "alone"),
+    [("cat", "concatenate", "a cat"), ("12", "12.5", "12."), ("45", "145", "45kg"),
+     ("500", "1500円", "500円です"), ("Tor", "Motor", "das Tor!")],
+)  # fmt: skip
+def test_a_form_stands_alone_in_latin_script_and_among_digits(form, inside, alone):
+    talk = case("turns", {"checks": [{"turn": 1, "has": [[form]]}]})
+
+    assert graded(talk, inside).reason == "missing"
+    assert graded(talk, alone).verdict == "pass"
+
+
 def test_an_order_is_that_of_first_places():
     talk = case("turns", {"checks": [{"turn": 1, "order": ["budget", "hiring"]}]})
 
