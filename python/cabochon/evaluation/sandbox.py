@@ -2,7 +2,7 @@
 
 Two ways in, of which the first is taken that contains a hostile self-test: bubblewrap, and
 namespaces of our own (sandboxed.py). Neither works: there is no sandbox, and nothing is run.
-docs/decisions/0005-sandbox.md says what is contained, and what is not.
+docs/decisions/0006-sandbox.md says what is contained, and what is not.
 """
 
 from __future__ import annotations
