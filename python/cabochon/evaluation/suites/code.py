@@ -14,7 +14,7 @@ from typing import Any
 
 from ..draw import Draw
 from .code_tasks import FIXED, OPEN, Task
-from .shipped import flat, main, woven
+from .shipped import examples, flat, main, woven
 
 CASES = 60
 _SHARES = {
@@ -36,11 +36,6 @@ Fields = dict[str, Any]
 def cases(seed: int = 0, n: int = CASES) -> list[Fields]:
     """The first `n` cases of a seed; those of seed 0 hold the hand-written ones."""
 
-    def make(family: str, tier: str, draw: Draw, made: Sequence[Mapping[str, Any]]) -> Fields:
-        is_repair = family == "repair"
-        tasks = [task for task in OPEN if is_repair or task.family == family]
-        return {**_case(draw.choice(tasks), draw, is_repair=is_repair), "tier": tier}
-
     written = [
         {**_case(task, Draw("code", task.name), is_repair=task.repair), "tier": task.tier}
         for task in FIXED
@@ -49,12 +44,18 @@ def cases(seed: int = 0, n: int = CASES) -> list[Fields]:
         "code",
         _SHARES,
         written if seed == 0 else [],
-        make,
+        _made,
         seed=seed,
         n=n,
         max_tokens=1024,
         grader="tests",
     )
+
+
+def _made(family: str, tier: str, draw: Draw, made: Sequence[Mapping[str, Any]]) -> Fields:
+    is_repair = family == "repair"
+    tasks = [task for task in OPEN if is_repair or task.family == family]
+    return {**_case(draw.choice(tasks), draw, is_repair=is_repair), "tier": tier}
 
 
 def _case(task: Task, draw: Draw, *, is_repair: bool) -> Fields:
@@ -154,6 +155,11 @@ def _reason(mutant: str, name: str, tests: Sequence[Any]) -> str:
         except Exception:
             return "raised"
     raise ValueError(f"a mutant of {name} passes all {len(tests)} tests:\n{mutant}")
+
+
+EXAMPLES = examples(
+    "code", _made, (("strings", "easy"), ("grouping", "medium"), ("repair", "medium"))
+)
 
 
 if __name__ == "__main__":

@@ -1137,5 +1137,20 @@ _WRITTEN: dict[str, list[Fields]] = {
     ],
 }
 
+
+def _example(family: str, tier: str) -> Fields:
+    """A conversation with its answers between the questions."""
+    talk = _MAKERS[family](Draw("multi_turn", "examples", family), tier)
+    *before, last = talk["ideal"][0]
+    asked = [message for message in talk["messages"] if message["role"] == "user"]
+    messages = [message for message in talk["messages"] if message["role"] == "system"]
+    for question, answer in zip(asked, before, strict=False):
+        messages += [question, {"role": "assistant", "content": answer}]
+    return {"messages": [*messages, asked[-1]], "answer": last}
+
+
+EXAMPLES = tuple(_example(family, "easy") for family in ("recall", "correction", "running-list"))
+
+
 if __name__ == "__main__":
     main("multi_turn")

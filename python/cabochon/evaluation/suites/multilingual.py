@@ -11,7 +11,7 @@ from typing import Any
 
 from ..draw import Draw
 from .multilingual_written import WRITTEN
-from .shipped import main, woven
+from .shipped import examples, main, woven
 
 CASES = 72
 _FAMILIES = ("passage", "constraint", "translation", "classification", "formats", "cross")
@@ -590,6 +590,17 @@ _MAKERS = {
     "formats": _formats,
     "cross": _cross,
 }
+
+
+def _example(family: str, tier: str, draw: Draw, made: Sequence[Mapping[str, Any]]) -> Fields:
+    return _MAKERS[family](draw, {"passage": "it", "translation": "ko", "cross": "de"}[family])
+
+
+EXAMPLES = examples(
+    "multilingual",
+    _example,
+    (("passage", "medium"), ("translation", "medium"), ("cross", "medium")),
+)
 
 
 if __name__ == "__main__":

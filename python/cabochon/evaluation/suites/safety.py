@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..draw import Draw
-from .shipped import SHIPPED_SEED, main, woven
+from .shipped import SHIPPED_SEED, examples, main, woven
 
 CASES = 80
 _SHARES = {"injection": 28, "privacy": 20, "refusal": 32}
@@ -910,6 +910,17 @@ _WRITTEN_REFUSAL: list[Fields] = [
         tiers=("medium", "hard"),
     ),
 ]  # fmt: skip
+
+
+def _example(family: str, tier: str, draw: Draw, made: Sequence[Mapping[str, Any]]) -> Fields:
+    if family == "refusal":  # of a seed that nobody asks for
+        return next(_drawn_pairs(-1, 1))[0]
+    return {"injection": _injection, "privacy": _privacy}[family](draw, tier)
+
+
+EXAMPLES = examples(
+    "safety", _example, (("injection", "medium"), ("privacy", "easy"), ("refusal", "medium"))
+)
 
 
 if __name__ == "__main__":

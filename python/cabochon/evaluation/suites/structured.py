@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..draw import Draw
-from .shipped import flat, main, woven
+from .shipped import examples, flat, main, woven
 
 CASES = 60
 _SHARES = {"flat": 20, "arrays": 20, "nested": 20}
@@ -22,12 +22,16 @@ def cases(seed: int = 0, n: int = CASES) -> list[Fields]:
         "structured",
         _SHARES,
         _written(),
-        lambda family, tier, draw, made: draw.choice(_MAKERS[family])(draw, tier),
+        _made,
         seed=seed,
         n=n,
         max_tokens=512,
         grader="json",
     )
+
+
+def _made(family: str, tier: str, draw: Draw, made: Sequence[Mapping[str, Any]]) -> Fields:
+    return draw.choice(_MAKERS[family])(draw, tier)
 
 
 def _ask(
@@ -926,6 +930,11 @@ def _written_nested() -> list[Fields]:
             cluster="return",
         ),
     ]  # fmt: skip
+
+
+EXAMPLES = examples(
+    "structured", _made, (("flat", "easy"), ("arrays", "medium"), ("nested", "easy"))
+)
 
 
 if __name__ == "__main__":
