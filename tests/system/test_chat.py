@@ -452,6 +452,23 @@ def test_fields_say_what_was_said_and_what_it_took(model: Any) -> None:
     assert "7 messages" in repr(chat)
 
 
+def test_what_callers_change_afterwards_changes_no_conversation(model: Any) -> None:
+    before = [{"role": "user", "content": [{"type": "text", "text": "u"}]},
+              {"role": "assistant", "content": "a"}]  # fmt: skip
+    content = [{"type": "text", "text": "Hi"}]
+    chat = model.chat(messages=before, **FREE)
+    chat.send(content)
+    kept = chat.messages
+
+    before[0]["content"][0]["text"] = content[0]["text"] = "else"
+    chat.messages[0]["content"][0]["text"] = "else"
+
+    assert chat.messages == kept
+    assert [kept[0]["content"], kept[2]["content"]] == [
+        [{"type": "text", "text": "u"}], [{"type": "text", "text": "Hi"}],
+    ]  # fmt: skip
+
+
 def test_either_name_of_max_tokens_takes_the_place_of_the_other(model: Any) -> None:
     chat = model.chat(max_new_tokens=9, ignore_stops=True)
 

@@ -88,6 +88,16 @@ def test_commands_do_what_help_says(chat: Any, tmp_path: Path) -> None:
     assert (tmp_path / "talk").exists()
 
 
+def test_the_system_message_and_stats_of_the_command_line_hold_in_the_conversation(
+    chat: Any, tmp_path: Path
+) -> None:
+    _, err = chat("Hi", f"/save {tmp_path}/talk", options=(*SHORT, "--system", "S", "--stats"))
+
+    assert "tokens/s" in err
+    _, err = chat(f"/load {tmp_path}/talk")
+    assert err.startswith("3 messages")
+
+
 def test_a_tilde_is_the_home_folder(
     chat: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,7 +259,7 @@ def test_a_stream_that_is_collected_at_any_moment_of_a_step_loses_no_page_and_en
         _, moments = collected_at(0, work)
         gc.collect()
         assert moments > 300
-        for moment in range(1, moments, moments // 41):
+        for moment in range(1, moments, moments // 23):
             result, _ = collected_at(moment, work)
             gc.collect()
 

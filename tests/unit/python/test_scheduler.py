@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cabochon.errors import InvalidArgument
-from cabochon.scheduler.pages import PagePool
+from cabochon.scheduler.pages import PagePool, Shape
 from cabochon.scheduler.past import Past
 from cabochon.scheduler.scheduler import LOGITS_ROWS, OLDEST_TOKENS, Scheduler
 from cabochon.scheduler.sequence import Sequence, Want
@@ -444,6 +444,20 @@ def test_an_abandoned_past_makes_room_for_one_that_is_read_from_a_file_before_an
     assert engine.scheduler.reserve(np.arange(8 * PAGE, dtype=np.int32), 6) is not None
     assert not first.past.is_dropped
     assert second.past.is_dropped
+
+
+@pytest.mark.parametrize("first", [1, 2, 5])
+def test_a_ring_serves_from_the_first_position_all_of_whose_window_it_holds(first: int) -> None:
+    shape = Shape(PAGE, 3, WINDOW)
+    ids, no_pages = np.arange(500, dtype=np.int32), np.empty(0, np.int32)
+    past = Past(ids, (), no_pages, first, no_pages, shape)
+
+    for position in range(1, 500):
+        prompt = np.append(ids[:position], np.int32(-1))
+        pages_seen = {p // PAGE for p in range(500) if position - WINDOW < p <= position}
+        assert shape.first_seen(position) == min(pages_seen)
+        is_whole = all(p >= first * PAGE for p in range(500) if position - WINDOW < p <= position)
+        assert past.start(prompt, ()) == (position if is_whole else 0)
 
 
 def test_pasts_give_way_to_who_runs_the_one_used_longest_ago_first() -> None:
