@@ -73,10 +73,14 @@ def measure(arguments: argparse.Namespace) -> None:
     if arguments.backend == "hf":
         import torch
         from lm_eval.models.huggingface import HFLM
+        from transformers import AutoTokenizer
 
         torch.set_num_threads(threads)
+        # Named here, since a checkpoint that was made may lack tokenizer_config.json.
+        names = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>"}
         lm = HFLM(
             pretrained=str(arguments.folder),
+            tokenizer=AutoTokenizer.from_pretrained(arguments.folder, **names),
             dtype="bfloat16",
             device="cpu",
             batch_size=arguments.batch,
