@@ -1098,7 +1098,7 @@ def written() -> list[dict[str, Any]]:
             (2) Wilma Oster will 'ask for the pier' by 1 March 2032. (3) Tadeo Marsh offers to
             'bring fireworks', which is declined with thanks after the experience of last year.
             (4) The band asks for 900 euros; the money is not granted, Sofie Lund is to talk them
-            down first. Next session: 3 March 2032, with heating.""",
+            down first. Next meeting: 3 March 2032, with heating.""",
             {"present": ["Sofie Lund", "Wilma Oster", "Tadeo Marsh"],
              "task": ["hire the brass band", "ask for the pier"],
              "deadline": ["15 March 2032", "1 March 2032"]},
