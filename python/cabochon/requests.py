@@ -92,7 +92,7 @@ class Requests:
 
         Args:
             given: every keyword of `generate`.
-            past, keeps: what a conversation goes on from; whether it leaves one.
+            keeps: whether they leave pasts that a conversation goes on from.
         """
         self._enter()
         options = check_generate(

@@ -265,11 +265,14 @@ class Group:
         self._logprobs = np.full(trie.tokens.size, np.nan, np.float32)
         self._is_greedy = np.zeros(trie.tokens.size, np.bool_)
         parts: list[list[Run]] = []
+        furthest = 0  # that the last part has been, so that its ring holds what is before it
         for run in trie.runs:
-            if parts and parts[-1][-1].end - run.begin <= CHUNK_TOKENS:
+            if parts and furthest - run.begin <= CHUNK_TOKENS:
                 parts[-1].append(run)
+                furthest = max(furthest, run.end)
             else:
                 parts.append([run])
+                furthest = run.end
         ends = [self.before.size] if len(parts) > 1 else []
         marks = [*([departs] if departs >= WORTH_TOKENS else []), *ends]
         return [self._sequence(trie, part, marks) for part in parts]

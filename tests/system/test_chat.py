@@ -908,6 +908,10 @@ def rewritten(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Non
         (lambda a, t: t.update(global_pages=t["global_pages"][:, :-1]), "global_pages uint8"),
         (lambda a, t: t.update(sliding_pages=t["sliding_pages"][1:]), "sliding_pages uint8"),
         (lambda a, t: t.update(sliding_pages=t["sliding_pages"].view(np.int8)), "sliding_pages"),
+        (
+            lambda a, t: (a.update(first=9_000), t.update(sliding_pages=t["sliding_pages"][:0])),
+            "first 9000, expected a page below",
+        ),
     ],
 )  # fmt: skip
 def test_a_hostile_file_is_a_checkpoint_error(

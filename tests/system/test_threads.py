@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -195,6 +196,63 @@ def test_ctrl_c_in_one_thread_leaves_the_others_alone(model: Any, interrupted: I
         assert interrupted(0.05, lambda: model.generate(many, max_tokens=300, ignore_stops=True))
         for other in others:
             np.testing.assert_array_equal(other.result(60), expected)
+
+
+# --- what goes wrong ------------------------------------------------------------------------------
+
+
+class Failing:
+    """An engine that calls `meanwhile` in each step, and says that a row of each sequence could
+    not be read."""
+
+    def __init__(self, model: Any, meanwhile: Callable[[], object]) -> None:
+        self._engine, self._meanwhile = model._loop._engine, meanwhile
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def step(self, **arguments: Any) -> Any:
+        result = self._engine.step(**arguments)
+        self._meanwhile()
+        names = ("tokens", "logprobs", "best", "top_ids", "top_logprobs", "logits", "status")
+        given = {name: getattr(result, name) for name in names}
+        return SimpleNamespace(**given, failures=np.ones_like(result.failures))
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_nobody_begins_from_rows_that_could_not_be_read(model: Any, is_cancelled: bool) -> None:
+    prompt = [2, *range(20, 60)]
+    expected = model.generate(prompt, seed=1, **FREE).token_ids
+    model._scheduler.cache.clear()
+    (generation,), _ = model._generations(prompt, {**_GENERATE_DEFAULTS, **FREE}, is_streamed=False)
+    sequence, engine = generation.sequence, model._loop._engine
+
+    model._loop._engine = Failing(model, lambda: setattr(sequence, "is_cancelled", is_cancelled))
+    model._submit([sequence])
+    model._loop.advance()
+    model._loop._engine = engine
+    model._loop.cancel([sequence])
+
+    assert "positions 0 to 40: pread" in str(sequence.error)
+    again = model.generate(prompt, seed=1, **FREE)
+    assert again.usage.cached_tokens == 0
+    np.testing.assert_array_equal(again.token_ids, expected)
+
+
+def test_a_failure_of_the_scheduler_itself_is_raised_and_blocks_nobody(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = model.generate("Hi", seed=1, **FREE).token_ids
+
+    def fail() -> None:
+        raise MemoryError("no room for a list")
+
+    with monkeypatch.context() as patched, pytest.raises(MemoryError, match="for a list"):
+        patched.setattr(model._scheduler, "next_step", fail)
+        model.generate("Hi", seed=1, **FREE)
+
+    again = model.generate("Hi", seed=1, **FREE)
+    np.testing.assert_array_equal(again.token_ids, expected)
 
 
 # --- streams that the garbage collector ends -----------------------------------------------------

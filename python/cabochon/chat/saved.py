@@ -175,6 +175,8 @@ def check_kept(
     is_known = ids.dtype == np.int32 and ids.ndim == 1 and ids.size > 0
     if not is_known or ids.min() < 0 or ids.max() >= vocab_size:
         _damaged(file, f"ids {ids.dtype} {list(ids.shape)}", f"int32 ids below {vocab_size}")
+    if kept.first >= max(1, ends[1]):
+        _damaged(file, f"first {kept.first}", f"a page below {max(1, ends[1])}")
     shapes = {
         "global_pages": (kept.global_pages, (ends[0], page_bytes[0])),
         "sliding_pages": (kept.sliding_pages, (max(0, ends[1] - kept.first), page_bytes[1])),

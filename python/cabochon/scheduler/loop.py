@@ -56,7 +56,7 @@ class Loop:
         """One step further: runs it, or waits for the thread that runs one.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C; the step has not happened.
+            KeyboardInterrupt: Ctrl-C; the step has happened whole or not at all.
         """
         with HeldInterrupt() as interrupt:
             with self._changing():
@@ -68,9 +68,10 @@ class Loop:
                         self._wait()
                     return
                 self._driver = threading.get_ident()
-                step = self._scheduler.next_step()
-                copies = self._scheduler.take_copies()
             try:
+                with self._changing():
+                    step = self._scheduler.next_step()
+                    copies = self._scheduler.take_copies()
                 if step:
                     self._run(step, copies, interrupt)
             finally:
@@ -243,7 +244,7 @@ class Loop:
         for index, piece in enumerate(step):
             sequence = piece.sequence
             sequence.position += piece.rows
-            if result.failures[index] != 0 and not sequence.is_over:
+            if result.failures[index] != 0:  # cancelled or not: nobody may begin from these rows
                 sequence.finish(_unreadable(sequence, piece.rows))
             if sequence.started_s is None:
                 sequence.started_s = started_s

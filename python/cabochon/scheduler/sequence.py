@@ -84,11 +84,11 @@ class Sequence:
 
     # Thousands wait at once.
     __slots__ = (
-        "__weakref__", "_answered", "_branches", "_rows", "_targets", "arrival", "awaits", "cached",
-        "consumer", "count", "engine_sampling", "error", "global_pages", "is_cancelled",
-        "is_finished", "is_running", "keeps", "left", "limit", "marks", "mask", "own_end",
-        "position", "prompt_count", "ring_first", "sampling", "sliding_pages", "started_s",
-        "submitted_s", "tokens", "top", "variant", "want",
+        "__weakref__", "_answered", "_branches", "_departs", "_rows", "_targets", "arrival",
+        "awaits", "cached", "consumer", "count", "engine_sampling", "error", "global_pages",
+        "is_cancelled", "is_finished", "is_running", "keeps", "left", "limit", "marks", "mask",
+        "own_end", "position", "prompt_count", "ring_first", "sampling", "sliding_pages",
+        "started_s", "submitted_s", "tokens", "top", "variant", "want",
     )  # fmt: skip
 
     def __init__(
@@ -121,6 +121,7 @@ class Sequence:
         self.engine_sampling: object = None  # `sampling` as the engine takes it, made by the loop
         self._rows, self._targets = rows, targets
         self._branches = [*branches][::-1]  # the next one last
+        self._departs = min((branch.position for branch in self._branches), default=limit)
         self._answered = 0  # rows before it have had their answer
         self.variant, self.keeps = variant, keeps
         self.left: Past | None = None  # what it has left, once it is over
@@ -183,11 +184,13 @@ class Sequence:
 
     @property
     def reusable(self) -> int:
-        """Tokens at its beginning of which keys and values are all that is needed."""
+        """Tokens at its beginning of which keys and values are all that is needed: before the first
+        row that is wanted and, since a ring holds no more than the past that it was begun from,
+        before the first position that a branch turns back to."""
         if self._rows is None:
             return self.count - 1
         first = int(np.searchsorted(self._rows, self._answered))
-        return min(self.count - 1, *map(int, self._rows[first : first + 1]), self.count)
+        return min(self.count - 1, self._departs, *map(int, self._rows[first : first + 1]))
 
     def wanted(self, rows: int) -> list[int]:
         """Positions, ascending, that are wanted among the next `rows`."""

@@ -171,6 +171,25 @@ def test_a_sequence_that_is_put_back_within_a_branch_answers_everything_once() -
     check(asked, scoring)
 
 
+@pytest.mark.parametrize("sequences", [1, 2])
+def test_a_sequence_turns_back_no_further_than_its_ring_reaches_step_by_step_either(
+    sequences: int,
+) -> None:
+    """Each departs less than a chunk before the end of the last, and the third 480 tokens before
+    the furthest: the ring has come round there. Where two run, the second begins from a past that
+    the first left for it, and turns back to before that."""
+    base = [i % 90 for i in range(1000)]
+    asked = [[pair([1, 2], [*base[:at], 95, 95]) for at in (1000, 760, 520, 280, 40)]]
+    engine = engine_of(sequences=sequences, pages=40, window=100)
+    scoring = Scoring(asked)
+    engine.scheduler.add(scoring.sequences)
+
+    engine.run()
+
+    check(asked, scoring)
+    engine.check_all_pages_are_free_without_pasts()
+
+
 # A past is kept where a step ends, and where further steps follow before it goes back.
 @pytest.mark.parametrize(("chunk", "end"), [(256, 150), (64, 300)])
 @pytest.mark.parametrize("window", [0, 100])
