@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import words
+
 from data import Case, Message, Source
 
 CALL_ID = "call_0"

@@ -179,5 +179,3 @@ def texts(part: str, seed: int, count: int) -> Iterable[str]:
     """Text runs of `count` cases, without control tokens: what a tokenizer is trained on."""
     for index in range(count):
         yield from (text for text, is_control in printed(case(part, seed, index)) if not is_control)
-
-

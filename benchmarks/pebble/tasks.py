@@ -8,6 +8,7 @@ from typing import Any
 
 import calls
 import words
+
 from data import Case, Message, Source
 
 
@@ -95,9 +96,12 @@ _CONVERT = (
 
 def units(source: Source) -> Case:
     draw = source.draw
-    large, small, factor = draw.choice(_UNITS)
-    most = 99 if factor % 10 == 0 and factor != 60 else 12
-    n = source.value(lambda: draw.integer(2, most), lambda n: f"{n} {large}")
+
+    def quantity() -> tuple[int, str, str, int]:
+        large, small, factor = draw.choice(_UNITS)
+        return draw.integer(2, 99 if factor in (10, 100, 1000) else 12), large, small, factor
+
+    n, large, small, factor = source.value(quantity, lambda q: f"{q[0]} {q[1]}")
     answer = f"{n * factor} {small}"
     text = source.wording(_CONVERT).format(small=small, n=n, large=large)
     return source.case("units", [user(text), model(answer)], answer)
@@ -123,8 +127,10 @@ def dates(source: Source) -> Case:
         text = source.wording(_WEEKDAY).format(n=n, day=words.DAYS[start])
         answer = words.DAYS[(start + n) % 7]
     else:
-        month, n = draw.integer(0, 11), draw.integer(2, 14)
-        day = source.value(lambda: draw.integer(1, 28), lambda d: f"{d} {month} + {n}")
+        month, day, n = source.value(
+            lambda: (draw.integer(0, 11), draw.integer(1, 28), draw.integer(2, 14)),
+            lambda v: f"date {v}",
+        )
         text = source.wording(_DATE).format(n=n, day=f"{day} {words.MONTHS[month]}")
         over = day + n - words.MONTH_DAYS[month]
         answer = f"{over} {words.MONTHS[(month + 1) % 12]}" if over > 0 else (
@@ -168,11 +174,15 @@ def extraction(source: Source) -> Case:
     }
     notes = []
     for field in draw.shuffled(list(record)):
-        shown = {True: "yes", False: "no"}.get(record[field]) if field == "member" else record[field]
+        shown = (
+            {True: "yes", False: "no"}.get(record[field]) if field == "member" else record[field]
+        )
         notes.append(source.wording(_FIELDS[field][1]).format(shown))
     text = draw.choice(("; ", ", ", " / ")).join(notes) + "."
     asked = source.wording(_EXTRACT).replace("{schema}", json.dumps(schema)).replace("{text}", text)
-    return source.case("extraction", [user(asked), model(json.dumps(record))], record, schema=schema)
+    return source.case(
+        "extraction", [user(asked), model(json.dumps(record))], record, schema=schema
+    )
 
 
 def _field_value(source: Source, field: str) -> Any:
@@ -242,7 +252,13 @@ def classification(source: Source) -> Case:
 
 _PRICE = ("What does the {} cost?", "How much is the {}?", "Price of the {}?", "The {} costs what?",
           "Tell me the price of the {}.")  # fmt: skip
-_AND = ("And the {}?", "And for the {}?", "What about the {}?", "The {} too?", "And how about the {}?")
+_AND = (
+    "And the {}?",
+    "And for the {}?",
+    "What about the {}?",
+    "The {} too?",
+    "And how about the {}?",
+)
 
 
 def references(source: Source) -> Case:

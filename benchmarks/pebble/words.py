@@ -4,39 +4,167 @@ from __future__ import annotations
 
 from cabochon.evaluation.draw import Draw
 
-_ONSETS = "b c d f g h j k l m n p r s t v w z br ch dr fr gr kr pl sh sk st th tr".split()
-_VOWELS = "a e i o u ai ea ia io ou".split()
+_ONSETS = [
+    "b",
+    "c",
+    "d",
+    "f",
+    "g",
+    "h",
+    "j",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "t",
+    "v",
+    "w",
+    "z",
+    "br",
+    "ch",
+    "dr",
+    "fr",
+    "gr",
+    "kr",
+    "pl",
+    "sh",
+    "sk",
+    "st",
+    "th",
+    "tr",
+]
+_VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "ia", "io", "ou"]
 _CODAS = ["", "", "", "l", "n", "r", "s", "t", "m", "k", "nd", "rn", "st"]
 
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-MONTHS = (
-    "January February March April May June July August September October November December"
-).split()
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+MONTHS = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+]
 MONTH_DAYS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
-JOBS = (
-    "baker nurse pilot teacher painter plumber farmer lawyer singer tailor carpenter gardener"
-    " chemist sailor driver writer waiter builder dentist printer"
-).split()
-PRODUCTS = (
-    "lamp chair table kettle phone laptop camera bicycle jacket helmet blanket mirror clock radio"
-    " printer keyboard monitor backpack umbrella toaster blender heater speaker tent"
-).split()
-COLOURS = "red blue green yellow black white grey brown pink purple orange silver".split()
-OBJECTS = (
-    "safe locker gate garage cabin cellar archive vault workshop office attic barn library kitchen"
-    " studio stable tower shed museum harbour"
-).split()
-EVENTS = (
-    "meeting lunch call interview rehearsal dinner lesson training haircut checkup workshop picnic"
-    " review concert appointment"
-).split()
+JOBS = [
+    "baker",
+    "nurse",
+    "pilot",
+    "teacher",
+    "painter",
+    "plumber",
+    "farmer",
+    "lawyer",
+    "singer",
+    "tailor",
+    "carpenter",
+    "gardener",
+    "chemist",
+    "sailor",
+    "driver",
+    "writer",
+    "waiter",
+    "builder",
+    "dentist",
+    "printer",
+]
+PRODUCTS = [
+    "lamp",
+    "chair",
+    "table",
+    "kettle",
+    "phone",
+    "laptop",
+    "camera",
+    "bicycle",
+    "jacket",
+    "helmet",
+    "blanket",
+    "mirror",
+    "clock",
+    "radio",
+    "printer",
+    "keyboard",
+    "monitor",
+    "backpack",
+    "umbrella",
+    "toaster",
+    "blender",
+    "heater",
+    "speaker",
+    "tent",
+]
+COLOURS = [
+    "red",
+    "blue",
+    "green",
+    "yellow",
+    "black",
+    "white",
+    "grey",
+    "brown",
+    "pink",
+    "purple",
+    "orange",
+    "silver",
+]
+OBJECTS = [
+    "safe",
+    "locker",
+    "gate",
+    "garage",
+    "cabin",
+    "cellar",
+    "archive",
+    "vault",
+    "workshop",
+    "office",
+    "attic",
+    "barn",
+    "library",
+    "kitchen",
+    "studio",
+    "stable",
+    "tower",
+    "shed",
+    "museum",
+    "harbour",
+]
+EVENTS = [
+    "meeting",
+    "lunch",
+    "call",
+    "interview",
+    "rehearsal",
+    "dinner",
+    "lesson",
+    "training",
+    "haircut",
+    "checkup",
+    "workshop",
+    "picnic",
+    "review",
+    "concert",
+    "appointment",
+]
 
 
 def syllables(draw: Draw, low: int, high: int) -> str:
     """A made-up word, so that copying it is copying."""
     count = draw.integer(low, high)
     return "".join(
-        draw.choice(_ONSETS) + draw.choice(_VOWELS) + (draw.choice(_CODAS) if i == count - 1 else "")
+        draw.choice(_ONSETS)
+        + draw.choice(_VOWELS)
+        + (draw.choice(_CODAS) if i == count - 1 else "")
         for i in range(count)
     )
 
