@@ -38,7 +38,8 @@ KINDS: dict[str, _Kind] = {
                         ("What to compute.", "A formula.", "The expression.", "A sum with numbers.",
                          "The formula to compute."))},
         ("What is {expression}?", "Compute {expression}.", "{expression} please.",
-         "How much is {expression}?", "Calculate {expression} with the tool.", "Give me {expression}.",
+         "How much is {expression}?", "Calculate {expression} with the tool.",
+         "Give me {expression}.",
          "Please compute {expression} for me."),
         "{expression} = {result}",
     ),
@@ -131,8 +132,10 @@ def _tool(source: Source, kind: str) -> _Tool:
 def _filled(source: Source, kind: str) -> dict[str, Any]:
     draw = source.draw
     if kind == "calculator":
-        return {"expression": source.value(
-            lambda: f"{draw.integer(2, 999)} {draw.choice('+-*/')} {draw.integer(2, 999)}")}  # fmt: skip
+        expression = source.value(
+            lambda: f"{draw.integer(2, 999)} {draw.choice('+-*/')} {draw.integer(2, 999)}"
+        )
+        return {"expression": expression}
     if kind == "lookup":
         return {"person": source.value(lambda: words.name(draw))}
     if kind == "weather":

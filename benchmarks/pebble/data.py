@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from cabochon.chat.marks import split_marks
@@ -95,11 +96,8 @@ def case(part: str, seed: int, index: int, *, task: str | None = None) -> Case:
     draw = Draw("pebble", part, seed, task or "", index)
     if task is None:
         lot = draw.integer(1, sum(weight for _, weight in TASKS.values()))
-        for task, (_, weight) in TASKS.items():
-            lot -= weight
-            if lot <= 0:
-                break
-    assert task is not None
+        reached = accumulate(weight for _, weight in TASKS.values())
+        task = next(name for name, end in zip(TASKS, reached, strict=True) if lot <= end)
     made = TASKS[task][0](Source(part, draw))
     assert made.task == task
     return made

@@ -89,7 +89,8 @@ _UNITS = (
     ("dozens", "pieces", 12),
 )  # fmt: skip
 _CONVERT = (
-    "How many {small} are {n} {large}?", "Convert {n} {large} to {small}.", "{n} {large} in {small}?",
+    "How many {small} are {n} {large}?", "Convert {n} {large} to {small}.",
+    "{n} {large} in {small}?",
     "Write {n} {large} in {small}.", "Tell me how many {small} {n} {large} are.",
 )  # fmt: skip
 
@@ -141,7 +142,8 @@ def dates(source: Source) -> Case:
 # --- records to JSON ------------------------------------------------------------------------------
 
 _FIELDS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "name": ("string", ("name: {}", "called {}", "the name is {}", "{} is the name", "known as {}")),
+    "name": ("string", ("name: {}", "called {}", "the name is {}", "{} is the name",
+                        "known as {}")),
     "city": ("string", ("city: {}", "lives in {}", "from {}", "at home in {}", "based in {}")),
     "job": ("string", ("job: {}", "works as a {}", "a {} by trade", "employed as a {}", "is a {}")),
     "age": ("integer", ("age: {}", "{} years old", "aged {}", "the age is {}", "turned {}")),
@@ -220,7 +222,8 @@ CLASSES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "technical": (("app", "screen", "website", "program", "update"), (
         "the {} crashes", "the {} shows an error", "my {} does not start", "the {} is very slow",
         "the {} stays black", "since today the {} freezes", "an error comes up in the {}",
-        "the {} stopped working", "my {} freezes and crashes", "the {} does not work, only an error")),
+        "the {} stopped working", "my {} freezes and crashes",
+        "the {} does not work, only an error")),
     "praise": (("service", "team", "support", "shop", "staff"), (
         "the {} was great", "thank you, the {} is wonderful", "I love the {}", "what a kind {}",
         "the {} helped me so well", "five stars for the {}", "I am very happy with the {}",

@@ -170,8 +170,11 @@ def write_model(model: Any, config: dict[str, Any], folder: Path, pieces: dict[s
     from safetensors.torch import save_file
 
     # Names as transformers saves them: the tied head is not stored.
-    stored = {name: tensor.detach().to("cpu", torch.bfloat16).contiguous()
-              for name, tensor in model.state_dict().items() if name != "lm_head.weight"}  # fmt: skip
+    stored = {
+        name: tensor.detach().to("cpu", torch.bfloat16).contiguous()
+        for name, tensor in model.state_dict().items()
+        if name != "lm_head.weight"
+    }
     save_file(stored, folder / "model.safetensors.part", metadata={"format": "pt"})
     os.replace(folder / "model.safetensors.part", folder / "model.safetensors")
     for name, content in (
