@@ -121,8 +121,6 @@ def test_the_answer_to_learn_is_what_generation_adds_to_the_rendered_prompt(pebb
         assert stop in answer
         learnt = labels[len(prompt) : len(prompt) + answer.index(stop) + 1]
         assert learnt == answer[: answer.index(stop) + 1]
-        if case.thinking:
-            assert set(labels[: len(prompt)]) == {pebble["data"].IGNORED}
 
 
 def test_questions_results_and_declarations_are_not_learnt(pebble):
@@ -136,6 +134,20 @@ def test_questions_results_and_declarations_are_not_learnt(pebble):
             elif message["role"] == "tool":
                 assert f'{{value:<|"|>{message["content"]}<|"|>}}' in unlearnt
         assert "declaration:" not in learnt and "response:" not in learnt
+
+
+def test_answers_whose_thoughts_the_template_dropped_are_not_learnt_with_thinking_on(data):
+    messages = (
+        {"role": "user", "content": "Q1"},
+        {"role": "assistant", "content": "A1", "reasoning": "R1"},
+        {"role": "user", "content": "Q2"},
+        {"role": "assistant", "content": "A2", "reasoning": "R2"},
+    )
+    for thinking, expected in ((True, "thought\nR2\n A2"), (False, "A1 thought\nR2\n A2")):
+        case = data.Case(task="", messages=messages, expected="A2", wordings=frozenset(),
+                         values=frozenset(), thinking=thinking)  # fmt: skip
+        runs = data.learnt(case)
+        assert " ".join(t for t, control, is_learnt in runs if is_learnt and not control) == expected
 
 
 def test_digits_stand_alone_and_every_text_comes_back(pebble, tokenizer):
