@@ -5,7 +5,8 @@
 
 FOLDER/tokenizer.json is trained first where there is none. Run it again after an interruption: it
 goes on from FOLDER/state.pt, which is written every `--save` minutes and moved into place whole.
-The rate follows a cosine over the minutes spent training, all runs together; `--steps` fixes the
+The rate follows a cosine over the minutes of computing, all runs together (processor time over
+`--threads`, so that a machine may stop the process; on a GPU the clock); `--steps` fixes the
 number of steps instead, and then the same seed, machine and threads give the same files. The curve
 is FOLDER/curve.jsonl: a line for each `--every` steps with the loss, one for each task too, and
 with the loss of held-out cases.
@@ -210,6 +211,10 @@ def train(arguments: argparse.Namespace) -> None:
     def progress() -> float:
         return step / arguments.steps if arguments.steps else spent / (60 * arguments.minutes)
 
+    def clock() -> float:
+        on_cpu = device == "cpu"
+        return time.process_time() / arguments.threads if on_cpu else time.monotonic()
+
     def save() -> None:
         save_whole(folder / "state.pt", {
             "model": model.state_dict(), "optimizer": optimizer.state_dict(),
@@ -218,7 +223,7 @@ def train(arguments: argparse.Namespace) -> None:
         write_model(model, config, folder, pieces)
 
     sums: dict[str, tuple[float, int]] = {}
-    saved = begun = time.monotonic()
+    saved = begun = clock()
     while progress() < 1:
         for group in optimizer.param_groups:
             group["lr"] = arguments.lr * rate(progress())
@@ -234,7 +239,7 @@ def train(arguments: argparse.Namespace) -> None:
         for task, (total, count) in by_task(each, batch).items():
             before = sums.get(task, (0.0, 0))
             sums[task] = (before[0] + total, before[1] + count)
-        now = time.monotonic()
+        now = clock()
         spent, begun = spent + now - begun, now
         if step % arguments.every == 0:
             line = _line(step, spent, tokens, sums, rate(progress()))

@@ -6,6 +6,7 @@ Needs the parity extra (torch, transformers). The smallest size, "grain", learns
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 from pathlib import Path
 from types import ModuleType
@@ -120,3 +121,12 @@ def test_a_run_that_was_cut_goes_on_to_the_files_of_one_that_was_not(scripts, tr
     run(scripts, tmp_path, 8)
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
+
+
+def test_an_hour_of_being_stopped_is_no_minute_of_training(scripts, trained, tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes((trained / "tokenizer.json").read_bytes())
+    hours = itertools.count(step=3600.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scripts["train"].time, "monotonic", lambda: next(hours))
+        run(scripts, tmp_path, 0, **{"--minutes": "0.02"})
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] > 2

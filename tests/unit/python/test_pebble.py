@@ -147,7 +147,9 @@ def test_answers_whose_thoughts_the_template_dropped_are_not_learnt_with_thinkin
         case = data.Case(task="", messages=messages, expected="A2", wordings=frozenset(),
                          values=frozenset(), thinking=thinking)  # fmt: skip
         runs = data.learnt(case)
-        assert " ".join(t for t, control, is_learnt in runs if is_learnt and not control) == expected
+        assert (
+            " ".join(t for t, control, is_learnt in runs if is_learnt and not control) == expected
+        )
 
 
 def test_digits_stand_alone_and_every_text_comes_back(pebble, tokenizer):
