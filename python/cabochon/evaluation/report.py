@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..errors import EvaluationError, InvalidArgument
 from .cases import Case, canonical, sha256
 from .graders import code
 from .grading import (
+    ERROR,
     NOT_EXECUTED,
     Grader,
     Output,
@@ -326,6 +328,10 @@ class Report:
             said.append(f"not complete: {len(self.cases)} of {expected} answers")
         if self.missing_shards:
             said.append(f"missing shards: {', '.join(map(str, self.missing_shards))}")
+        errors = Counter(str(case["reason"]) for case in self.cases if case["verdict"] == ERROR)
+        if errors:
+            reason, count = errors.most_common(1)[0]
+            said.append(f"errors: {errors.total()} answers; {count} of them: {reason}")
         return [*said, *self.manifest.get("warnings", ())]
 
     def __str__(self) -> str:
