@@ -236,15 +236,38 @@ class Report:
 
     def compare(self, other: Report) -> Any:
         """This run against another over the cases that both have, case by case: difference with
-        interval and test, a suite and in all."""
+        interval and test, a suite and in all.
+
+        Raises:
+            InvalidArgument: it is no report.
+        """
         from .compare import compare
 
-        return compare(self.counted, self.manifest, other.counted, other.manifest)
+        if not isinstance(other, Report):
+            raise InvalidArgument(
+                f"compare: other is {type(other).__name__}, expected a Report: Report.load(folder) "
+                "reads one",
+                argument="other",
+            )
+        both = self._questions.keys() & other._questions.keys()
+        differ = {i for i in both if _asked(self._questions[i]) != _asked(other._questions[i])}
+        return compare(
+            self.counted, self.manifest, other.counted, other.manifest, other_questions=differ
+        )
 
     def failures(self, suite: str | None = None) -> Any:
-        """Answers under full score: prompt, output, expected, extracted, why."""
+        """Answers under full score: prompt, output, expected, extracted, why.
+
+        Raises:
+            EvaluationError: the run has no such suite.
+        """
         from .failures import failures
 
+        known = dict.fromkeys([*self.manifest["suites"], *(case["suite"] for case in self.cases)])
+        if suite is not None and suite not in known:
+            raise EvaluationError(
+                f"failures: suite {suite!r} is not in this run, expected one of {', '.join(known)}"
+            )
         return failures(self.counted, suite, cases=self._questions)
 
     def diagnose(self) -> Any:
@@ -362,6 +385,12 @@ class Report:
         """
         given = {name: verdicts(function) for name, function in (graders or {}).items()}
         own = {**self._graders, **given}
+        used = {str(record["grader"]) for record in self.cases}
+        if unused := sorted(given.keys() - used):
+            raise EvaluationError(
+                f"rescore: no case of this run is graded by {unused[0]!r}, expected one of "
+                f"{', '.join(sorted(used))}"
+            )
         cases = []
         for record in self.cases:
             if record["output_text"] is None:  # an error: there is no output
@@ -389,6 +418,10 @@ def _parts(folder: Path) -> dict[str, Shard]:
     if not found:
         raise EvaluationError(f"{folder}: found no manifest.json, expected a folder of evaluate")
     return found
+
+
+def _asked(case: Case) -> str:
+    return canonical([list(case.messages), list(case.tools), case.schema])
 
 
 def _order(record: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -497,3 +497,25 @@ def test_a_record_says_how_memory_was_split(tmp_path: Path):
 
     page = (tmp_path / "page.html").read_text()
     assert "<td>weights</td><td>3.0 MiB</td>" in page and "<td>KV cache</td>" in page
+
+
+def test_other_questions_under_the_same_ids_are_not_compared():
+    ours = run()
+    theirs = run(cases=[{**case, "prompt": f"0{case['prompt']}"} for case in sums(20)])
+
+    found = ours.compare(theirs)
+
+    assert len(found.not_shared["with other questions"]) == 20
+    assert found.overall is None
+    assert ours.compare(run()).overall.n == 20
+
+
+def test_names_that_a_report_does_not_have_are_refused():
+    report = run(cases=2)
+
+    with pytest.raises(EvaluationError, match="suite 'rag' is not in this run"):
+        report.failures("rag")
+    with pytest.raises(EvaluationError, match="no case of this run is graded by 'equal'"):
+        report.rescore({"equal": equals})
+    with pytest.raises(InvalidArgument, match="other is str, expected a Report"):
+        report.compare("runs/e2b")
