@@ -355,6 +355,11 @@ class Report:
         if errors:
             reason, count = errors.most_common(1)[0]
             said.append(f"errors: {errors.total()} answers; {count} of them: {reason}")
+        for suite, found in self.manifest.get("baselines", {}).items():
+            said.append(
+                f"{suite}: one label everywhere would score {100 * found['constant']:.1f}, labels "
+                f"drawn evenly {100 * found['uniform']:.1f}"
+            )
         return [*said, *self.manifest.get("warnings", ())]
 
     def __str__(self) -> str:

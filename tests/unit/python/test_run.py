@@ -519,3 +519,11 @@ def test_names_that_a_report_does_not_have_are_refused():
         report.rescore({"equal": equals})
     with pytest.raises(InvalidArgument, match="other is str, expected a Report"):
         report.compare("runs/e2b")
+
+
+def test_what_needs_no_model_stands_beside_the_score():
+    report = cabochon.evaluate(ScriptedModel(nothing), "classification")
+
+    found = report.manifest["baselines"]["classification"]
+    said = f"classification: one label everywhere would score {100 * found['constant']:.1f}"
+    assert said in str(report)
