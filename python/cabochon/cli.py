@@ -132,13 +132,19 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SUITE",
         nargs="*",
         default=["enterprise"],
-        help="enterprise (all ten, the default), a suite's name, or a JSONL file of cases",
+        help="enterprise (all ten, the default), a suite's name, needles, a public set in a file "
+        "(gsm8k:PATH), or a JSONL file of cases",
     )
     evaluate.add_argument("--out", metavar="FOLDER", help="where the record is kept")
     evaluate.add_argument("--n", type=int, help="cases a suite")
-    evaluate.add_argument("--preset", metavar="NAME")
     evaluate.add_argument(
-        "--prompting", action="append", metavar="WAY", help="zero-shot, few-shot; may be both"
+        "--preset", metavar="NAME", help="smoke (4 cases a suite), deployment-2604.07035, ..."
+    )
+    evaluate.add_argument(
+        "--prompting",
+        action="append",
+        metavar="WAY",
+        help="zero-shot, few-shot; of public sets cot, few-shot-cot; may be given several times",
     )
     evaluate.add_argument("--thinking", action="store_true")
     for name in ("thinking-budget", "seed", "repeats"):
@@ -192,13 +198,17 @@ def _sampling_options() -> argparse.ArgumentParser:
 
 
 def _limit(text: str) -> int | str:
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number of tokens, or auto")
     return text if text == "auto" else int(text)
 
 
 def _shard(text: str) -> tuple[int, int]:
-    index, slash, count = text.partition("/")
-    if not slash:
-        raise ValueError(text)
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal()):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected I/K: part I of K, counted from 0, as 0/4"
+        )
     return int(index), int(count)
 
 
@@ -355,6 +365,11 @@ def _cached_folder(model: str, known: Sequence[str]) -> str:
 
 def _evaluate(options: argparse.Namespace) -> int:
     keywords = _given(options, _EVALUATING)
+    if options.report is not None and not Path(options.report).absolute().parent.is_dir():
+        raise errors.InvalidArgument(  # now, and not after the hours that a run may take
+            f"evaluate: --report {options.report}: there is no such folder, expected one that is",
+            argument="report",
+        )
     with _load(options) as model:
         report = model.evaluate(options.suites, **keywords)
     if keywords.get("dry_run"):
@@ -364,7 +379,17 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.report is not None:
         report.report(options.report)
     if not report.complete:
-        say("stopped; with --out the same command goes on from here")
+        out = keywords.get("out")
+        say(
+            "stopped; the same command goes on from here"
+            if out
+            else "stopped; with --out the same command would go on from here"
+        )
+    elif report.missing_shards and report.path is not None:
+        say(
+            f"this is one part of {len(report.missing_shards) + 1}; when all have run, "
+            f"cabochon.Report.merge({str(report.path)!r}) puts them together"
+        )
     return 0 if report.complete else 130
 
 

@@ -141,7 +141,7 @@ def test_tools_calls_and_thoughts_come_parsed(
     )
     assert message.content[0].reasoning == "hm"
     options = seen[0][1]
-    assert options["tool_choice"] == "weather"
+    assert options["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
     assert options["tools"][0]["function"]["parameters"]["required"] == ["city"]
 
     again = [

@@ -225,7 +225,7 @@ def _tool(tool: Any) -> dict[str, Any]:
 
 def _tool_choice(choice: Any) -> Any:
     if isinstance(choice, ToolFunction):
-        return choice.name
+        return {"type": "function", "function": {"name": choice.name}}
     return {"any": "required"}.get(choice, choice)
 
 

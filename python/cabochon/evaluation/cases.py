@@ -114,7 +114,28 @@ def read_case(given: Any, *, where: str) -> Case:
             raise EvaluationError(
                 f"{where}: wrong has {str(pair)[:60]!r}, expected [output, reason]"
             )
+    _check_messages(given["messages"], where)
+    try:
+        canonical(dict(given))
+    except (TypeError, ValueError) as error:
+        raise EvaluationError(f"{where}: {error}, expected what JSON has") from error
     return Case(**given)
+
+
+_ROLES = ("system", "developer", "user", "assistant", "model", "tool")
+
+
+def _check_messages(messages: Sequence[Any], where: str) -> None:
+    """What rendering would not name by its case; it checks the rest."""
+    if not messages:
+        raise EvaluationError(f"{where}: messages is empty, expected at least one")
+    for index, message in enumerate(messages):
+        role = message.get("role") if isinstance(message, Mapping) else None
+        if role not in _ROLES:
+            raise EvaluationError(
+                f"{where}: message {index} is {str(message)[:60]!r}, expected an object with "
+                f"`content` and as `role` one of {', '.join(_ROLES)}"
+            )
 
 
 _TYPES: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,19 +111,27 @@ def compare(
     manifest: Mapping[str, Any],
     other_records: Sequence[CaseRecord],
     other_manifest: Mapping[str, Any],
+    *,
+    other_questions: Collection[str] = (),
 ) -> Comparison:
     """First minus second, a suite and in all.
 
     A case is shared where id, version, prompting and expected answer are the same in both and
     both scored it. Overlapping intervals of the two runs decide nothing; these pairs do. In the row
     of all, suites have the weights of the first run's recipe.
+
+    Args:
+        other_questions: ids under which the runs ask different things, which a record cannot tell.
     """
     ours, theirs = _by_place(records), _by_place(other_records)
     not_shared: dict[str, list[str]] = defaultdict(list)
     pairs: dict[Place, tuple[list[CaseRecord], list[CaseRecord]]] = {}
     for place in sorted(ours.keys() | theirs.keys()):
         mine, other = ours.get(place, []), theirs.get(place, [])
-        if why := _why_not(mine, other):
+        why = _why_not(mine, other)
+        if not why and place[2] in other_questions:
+            why = "with other questions"
+        if why:
             _, prompting, case_id = place
             not_shared[why].append(case_id if prompting == PLAIN else f"{case_id}, {prompting}")
         else:

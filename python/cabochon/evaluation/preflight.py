@@ -25,7 +25,7 @@ from ..types import Record
 from . import recipes
 from .cases import Case
 from .draw import Draw
-from .grading import NOT_EXECUTED, PASS, Grader, grade, written
+from .grading import ERROR, NOT_EXECUTED, PASS, Grader, grade, written
 from .recipes import PROMPTING, Suite
 from .report import CODE_GRADERS, judge_of
 from .statistics import chi_square_p, detectable_difference
@@ -210,6 +210,13 @@ def _self(suite: Suite, case: Case, prose: Sequence[str], run_code: bool) -> Ite
         return
     if case.grader in CODE_GRADERS:  # all of them take a minute: CI does that
         case = replace(case, ideal=case.ideal[:1], wrong=case.wrong[:1])
+    if not case.ideal and case.grader not in suite.graders:  # nothing else tries its `expected`
+        verdict = grade(case, written([""] * case.turns if case.is_talk else ""), judge)
+        if verdict.verdict == ERROR:
+            yield (
+                f"{case.case_id}: the grader {case.grader!r} cannot use `expected` "
+                f"{_short(case.expected)}: {verdict.reason}: docs/suites.md says what it takes"
+            )
     twin = recipes.twin(case)
     for one in (case,) if twin is None else (case, twin):
         yield from self_test(one, judge)
@@ -310,9 +317,7 @@ def _prompts(model: Answering, tasks: Iterable[Task]) -> Iterator[str]:
                 "expected one, at its beginning"
             )
         plain = [_without_text(message) for message in task.opening]
-        bare = model.render(
-            plain, tools=task.case.tools, thinking=bool(task.decoding.get("thinking"))
-        )
+        bare = model.render(plain, tools=task.tools, thinking=bool(task.decoding.get("thinking")))
         if controls.of(ids) != controls.of(bare.token_ids):
             yield f"{task.case.case_id}: text of the case became a control token"
 

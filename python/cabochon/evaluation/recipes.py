@@ -5,6 +5,7 @@ All of it is data. docs/evaluation.md says how to read it.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,7 +50,8 @@ class Suite(Record):
     name: str
     cases: tuple[Case, ...]
     graders: Mapping[str, Grader] = field(default_factory=dict)
-    examples: tuple[tuple[Any, str], ...] = ()  # (messages, answer) for few-shot
+    examples: tuple[tuple[Any, Any], ...] = ()  # (messages, answer) for few-shot
+    example_tools: tuple[Mapping[str, Any], ...] = ()  # what the examples call
     by_prompting: Mapping[str, tuple[Case, ...]] = field(default_factory=dict)  # of a public set
 
     def under(self, prompting: str) -> tuple[Case, ...]:
@@ -89,15 +91,31 @@ def find_suites(
     """
     if hasattr(suites, "to_dict") and not isinstance(suites, Mapping):
         suites = suites.to_dict("records")
+    if isinstance(suites, Mapping) or not isinstance(suites, (Iterable, Path)):
+        raise EvaluationError(
+            f"suites is {type(suites).__name__}, expected names, a JSONL file, or a list of cases: "
+            "one case too stands in a list"
+        )
     given = [suites] if isinstance(suites, (str, Path)) else list(suites)
     if not given:
         raise EvaluationError("suites is empty, expected names, cases, or a JSONL file")
     found: list[Suite] = []
-    if isinstance(given[0], Mapping):
+    are_cases = [isinstance(item, Mapping) for item in given]
+    if any(are_cases) and not all(are_cases):
+        raise EvaluationError(
+            "suites mixes names and cases, expected names alone or cases alone: cases may stand in "
+            "a JSONL file, which is a name"
+        )
+    if all(are_cases):
         found = _by_suite(_own_cases(given, "cases"), n)
         given = []
     for item in given:
         name, colon, path = str(item).partition(":")
+        if colon and name not in LOCAL_SETS and not Path(str(item)).exists():
+            raise EvaluationError(
+                f"suites: {item!r}: the set {name!r} is not known, expected one of "
+                f"{', '.join(LOCAL_SETS)} before the colon"
+            )
         if colon and name in LOCAL_SETS:
             found.append(_local(name, Path(path), n, seed, prompting))
         elif isinstance(item, Path) or str(item).endswith(".jsonl"):
@@ -124,6 +142,8 @@ def weights_of(preset: str | None, suites: Sequence[Suite]) -> Mapping[str, floa
     """
     if preset is None or preset in (*GROUPS, SMOKE):
         return None
+    if preset in TO_COME:
+        raise Unsupported(f"preset: {preset!r} is to come")
     if preset not in PRESETS:
         known = ", ".join(sorted({*GROUPS, *PRESETS, SMOKE}))
         raise EvaluationError(f"preset {preset!r} is not known, expected one of {known}")
@@ -146,18 +166,22 @@ def _shipped(name: Any, n: int | None, seed: int) -> Suite:
     if name in TO_COME:
         raise Unsupported(f"suites: {name!r} is to come")
     if name not in SUITES:
-        sets = (f"{item}:PATH" for item in LOCAL_SETS)
-        expected = ", ".join((*GROUPS, *SUITES, NEEDLES, *sets))
+        sets = tuple(f"{item}:PATH" for item in LOCAL_SETS)
+        known = (*GROUPS, *SUITES, *sets)
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise EvaluationError(
-            f"suite {name!r} is not known, expected one of {expected}, or a file of cases"
+            f"suite {name!r} is not known, expected one of {', '.join(known)}, or a file of cases "
+            f"that ends in .jsonl.{hint}"
         )
     if name not in suite_names():
         raise EvaluationError(f"suite {name!r} is not in this build")
-    is_shipped = n is None or (seed == 0 and n <= len(shipped(name)))
+    is_shipped = seed == 0 and (n is None or n <= len(shipped(name)))
     cases = shipped(name)[:n] if is_shipped else generated(name, seed, n)
     module = importlib.import_module(f".suites.{name}", __package__)
     examples = tuple((e["messages"], e["answer"]) for e in getattr(module, "EXAMPLES", ()))
-    return Suite(name=name, cases=tuple(cases), examples=examples)
+    tools = tuple(getattr(module, "EXAMPLE_TOOLS", ()))
+    return Suite(name=name, cases=tuple(cases), examples=examples, example_tools=tools)
 
 
 # --- own cases -----------------------------------------------------------------------------------
@@ -176,6 +200,8 @@ def _own_file(path: Path) -> list[tuple[Case, Grader | None]]:
             except ValueError as error:
                 where = f"{path.name} line {number}"
                 raise EvaluationError(f"{where}: {error}, expected one JSON object") from error
+    if not given:
+        raise EvaluationError(f"{path}: found no case, expected one JSON object a line")
     return [_own_case(item, where, index, path.stem) for index, (where, item) in enumerate(given)]
 
 
@@ -188,7 +214,12 @@ def _own_case(given: Any, where: str, index: int, suite: str) -> tuple[Case, Gra
     if not isinstance(given, Mapping):
         raise EvaluationError(f"{where}: found {type(given).__name__}, expected an object")
     filled = {str(name): value for name, value in given.items() if not _is_missing(value)}
-    if "prompt" in filled and "messages" not in filled:
+    if "prompt" in filled and "messages" in filled:
+        raise EvaluationError(f"{where}: both `prompt` and `messages`, expected one of them")
+    if "prompt" in filled:
+        if not isinstance(filled["prompt"], str):
+            kind = type(filled["prompt"]).__name__
+            raise EvaluationError(f"{where}: prompt is {kind}, expected a string")
         filled["messages"] = [{"role": "user", "content": filled.pop("prompt")}]
     for name in ("messages", "expected", "grader"):
         if name not in filled:
@@ -261,7 +292,8 @@ def asked(suite: Suite, case: Case, prompting: str) -> list[dict[str, Any]]:
     first = 1 if messages and messages[0]["role"] == "system" else 0
     shown: list[dict[str, Any]] = []
     for example, answer in suite.examples:
-        shown += [*map(dict, example), {"role": "assistant", "content": answer}]
+        said = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else answer
+        shown += [*map(dict, example), *map(dict, said)]
     return [*messages[:first], *shown, *messages[first:]]
 
 

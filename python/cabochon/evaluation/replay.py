@@ -62,7 +62,7 @@ class ScriptedModel:
         """As `Model.info()`, as far as a record has it."""
         return SimpleNamespace(
             formats={}, kv="f32", arithmetic="exact", device="none", tier="none", threads=0,
-            numerics=0, template=f"plain, {'0' * 12}", files=(),
+            numerics=0, template=f"plain, {'0' * 12}", files=(), memory={},
         )  # fmt: skip
 
     def encode(self, text: str, *, bos: bool = False, special: bool = False) -> Ints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..errors import EvaluationError, InvalidArgument
 from .cases import Case, canonical, sha256
 from .graders import code
 from .grading import (
+    ERROR,
     NOT_EXECUTED,
     Grader,
     Output,
@@ -234,15 +236,38 @@ class Report:
 
     def compare(self, other: Report) -> Any:
         """This run against another over the cases that both have, case by case: difference with
-        interval and test, a suite and in all."""
+        interval and test, a suite and in all.
+
+        Raises:
+            InvalidArgument: it is no report.
+        """
         from .compare import compare
 
-        return compare(self.counted, self.manifest, other.counted, other.manifest)
+        if not isinstance(other, Report):
+            raise InvalidArgument(
+                f"compare: other is {type(other).__name__}, expected a Report: Report.load(folder) "
+                "reads one",
+                argument="other",
+            )
+        both = self._questions.keys() & other._questions.keys()
+        differ = {i for i in both if _asked(self._questions[i]) != _asked(other._questions[i])}
+        return compare(
+            self.counted, self.manifest, other.counted, other.manifest, other_questions=differ
+        )
 
     def failures(self, suite: str | None = None) -> Any:
-        """Answers under full score: prompt, output, expected, extracted, why."""
+        """Answers under full score: prompt, output, expected, extracted, why.
+
+        Raises:
+            EvaluationError: the run has no such suite.
+        """
         from .failures import failures
 
+        known = dict.fromkeys([*self.manifest["suites"], *(case["suite"] for case in self.cases)])
+        if suite is not None and suite not in known:
+            raise EvaluationError(
+                f"failures: suite {suite!r} is not in this run, expected one of {', '.join(known)}"
+            )
         return failures(self.counted, suite, cases=self._questions)
 
     def diagnose(self) -> Any:
@@ -326,6 +351,15 @@ class Report:
             said.append(f"not complete: {len(self.cases)} of {expected} answers")
         if self.missing_shards:
             said.append(f"missing shards: {', '.join(map(str, self.missing_shards))}")
+        errors = Counter(str(case["reason"]) for case in self.cases if case["verdict"] == ERROR)
+        if errors:
+            reason, count = errors.most_common(1)[0]
+            said.append(f"errors: {errors.total()} answers; {count} of them: {reason}")
+        for suite, found in self.manifest.get("baselines", {}).items():
+            said.append(
+                f"{suite}: one label everywhere would score {100 * found['constant']:.1f}, labels "
+                f"drawn evenly {100 * found['uniform']:.1f}"
+            )
         return [*said, *self.manifest.get("warnings", ())]
 
     def __str__(self) -> str:
@@ -356,6 +390,12 @@ class Report:
         """
         given = {name: verdicts(function) for name, function in (graders or {}).items()}
         own = {**self._graders, **given}
+        used = {str(record["grader"]) for record in self.cases}
+        if unused := sorted(given.keys() - used):
+            raise EvaluationError(
+                f"rescore: no case of this run is graded by {unused[0]!r}, expected one of "
+                f"{', '.join(sorted(used))}"
+            )
         cases = []
         for record in self.cases:
             if record["output_text"] is None:  # an error: there is no output
@@ -383,6 +423,10 @@ def _parts(folder: Path) -> dict[str, Shard]:
     if not found:
         raise EvaluationError(f"{folder}: found no manifest.json, expected a folder of evaluate")
     return found
+
+
+def _asked(case: Case) -> str:
+    return canonical([list(case.messages), list(case.tools), case.schema])
 
 
 def _order(record: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -192,7 +192,12 @@ def _manifest(
         },
         "template": info.template,
         "shard": shard.to_dict(),
-        "machine": {"name": model.name, "tier": info.tier, "threads": info.threads},
+        "machine": {
+            "name": model.name,
+            "tier": info.tier,
+            "threads": info.threads,
+            "memory": dict(info.memory),
+        },
         "host": socket.gethostname(),
         "created": _now(),
     }
@@ -342,7 +347,7 @@ class Run:
                 continue
             if results:
                 prompt = self._model.render(
-                    history, tools=task.case.tools, thinking=self._settings.thinking
+                    history, tools=task.tools, thinking=self._settings.thinking
                 )
             results.append(self._ask(prompt, task))
             # Its thoughts are dropped, as the model card asks.

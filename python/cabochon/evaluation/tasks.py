@@ -23,7 +23,7 @@ from . import recipes
 from .cases import Case, canonical, sha256
 from .grading import Grader
 from .hashes import file_hashes
-from .recipes import PROMPTING, SCHEMA, TWIN, Suite
+from .recipes import FEW_SHOT, PROMPTING, SCHEMA, TWIN, Suite
 
 CHOICE = "choice"  # the grader of cases whose choices are scored: nothing is generated
 _SHARED_TOKENS = 32  # from so many on, prompts that begin alike run together
@@ -93,6 +93,7 @@ class Task:
     messages: tuple[Mapping[str, Any], ...]
     first: int  # of the messages that may be asked: before it stand examples
     opening: tuple[Mapping[str, Any], ...]  # those of the first turn
+    tools: tuple[Mapping[str, Any], ...]  # of the case, behind those of examples
     prompt: Prompt  # of the first turn
     most_tokens: int  # prompt and output, if every turn takes what it may
     decoding: Mapping[str, Any]
@@ -103,12 +104,12 @@ class Task:
     def options(self) -> dict[str, Any]:
         """Keywords of generate."""
         more = {} if self.seed is None else {"seed": self.seed}
-        return {**self.decoding, **more, "tools": self.case.tools}
+        return {**self.decoding, **more, "tools": self.tools}
 
     @property
     def asked(self) -> str:
         """What is asked, as one text."""
-        return canonical([list(self.messages), list(self.case.tools)])
+        return canonical([list(self.messages), list(self.tools)])
 
     @property
     def grader(self) -> Grader | None:
@@ -237,8 +238,10 @@ def _repeats(
     first = len(messages) - len(case.messages)  # a system message before them is no question
     opening = messages[: _first_question(messages, first)] if case.is_talk else messages
     thinking = settings.thinking and case.grader != CHOICE
-    prompt = model.render(opening, tools=case.tools, thinking=thinking)
-    whole = model.render(messages, tools=case.tools) if case.is_talk else prompt
+    shown = suite.example_tools if prompting == FEW_SHOT else ()
+    tools = (*shown, *case.tools)
+    prompt = model.render(opening, tools=tools, thinking=thinking)
+    whole = model.render(messages, tools=tools) if case.is_talk else prompt
     decoding = settings.decoding(case, prompting)
     room = int(decoding["max_tokens"]) + (_TURN_TOKENS if case.is_talk else 0)
     for repeat in range(settings.repeats):
@@ -258,6 +261,7 @@ def _repeats(
             messages=tuple(messages),
             first=first,
             opening=tuple(opening),
+            tools=tools,
             prompt=prompt,
             most_tokens=int(whole.token_ids.size) + case.turns * room,
             decoding=decoding,

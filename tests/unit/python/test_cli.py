@@ -86,3 +86,26 @@ def test_every_option_has_the_name_that_the_library_has() -> None:
 def test_files_that_are_to_come_say_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["generate", MODEL, "Hi", f"--{name}", "file"]) == 1
     assert f"--{name} is to come" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--shard", "3"), "found '3', expected I/K: part I of K"),
+        (("--max-tokens", "many"), "found 'many', expected a number of tokens, or auto"),
+    ],
+)
+def test_values_of_evaluate_that_cannot_be_read_say_what_is_expected(
+    arguments: tuple[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parsed("evaluate", "m", *arguments)
+
+    assert said in capsys.readouterr().err
+
+
+def test_a_page_that_could_not_be_written_is_refused_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert cli.main(["evaluate", "no-model", "--report", "no-folder/page.html"]) == 2
+    assert "--report no-folder/page.html: there is no such folder" in capsys.readouterr().err

@@ -24,7 +24,7 @@ def equals(case: Any, output: Output) -> Any:
 
 def sums(count: int, **fields: Any) -> list[dict[str, Any]]:
     return [
-        {"prompt": f"{i}+{i}?", "expected": str(2 * i), "grader": equals, **fields}
+        {"prompt": f"{i}+{i}?", "expected": str(2 * i), **{"grader": equals, **fields}}
         for i in range(count)
     ]
 
@@ -38,6 +38,9 @@ def add(prompt: Asked, options: Any) -> str:
 def run(answer: Callable[..., str] = add, cases: Any = 20, **options: Any) -> cabochon.Report:
     given = sums(cases) if isinstance(cases, int) else cases
     return cabochon.evaluate(ScriptedModel(answer), given, **options)
+
+
+ASKED = {"expected": {"number": "4"}, "grader": "number"}
 
 
 def test_a_score_stands_with_its_interval_and_a_record_has_every_key():
@@ -223,9 +226,21 @@ def test_an_option_that_is_out_of_range_is_named(options: Any, error: Any, said:
         ([{"prompt": "a", "expected": "b"}], EvaluationError, "no field 'grader'"),
         ("deployment-2604.07035-v1", Unsupported, "is to come"),
         ("missing.jsonl", EvaluationError, "missing.jsonl"),
+        ("clasification", EvaluationError, "Did you mean 'classification'"),
+        ("gsm:test.jsonl", EvaluationError, "the set 'gsm' is not known"),
+        (5, EvaluationError, "suites is int, expected names"),
+        ({"prompt": "a"}, EvaluationError, "one case too stands in a list"),
+        (["tools", {"prompt": "a"}], EvaluationError, "mixes names and cases"),
+        ([{**ASKED, "messages": []}], EvaluationError, "case 0: messages is empty"),
+        ([{**ASKED, "messages": ["a"]}], EvaluationError, "case 0: message 0 is 'a'"),
+        ([{**ASKED, "messages": [{"content": "a"}]}], EvaluationError, "as `role` one of"),
+        ([{**ASKED, "prompt": "a", "messages": []}], EvaluationError, "both `prompt` and"),
+        ([{**ASKED, "prompt": 3}], EvaluationError, "case 0: prompt is int"),
+        ([{**ASKED, "prompt": "a", "expected": {1}}], EvaluationError, "set is not JSON"),
+        ([{**ASKED, "prompt": "a", "expected": 4}], EvaluationError, "cannot use `expected`"),
     ],
 )
-def test_suites_that_are_not_there_are_named(suites: Any, error: Any, said: str):
+def test_suites_and_cases_that_cannot_be_used_are_named(suites: Any, error: Any, said: str):
     with pytest.raises(error, match=said):
         cabochon.evaluate(ScriptedModel(add), suites)
 
@@ -406,3 +421,109 @@ def test_needles_are_found_up_to_the_context():
     assert report.score == 1
     lengths = {case["expected"]["length"] for case in report.cases}
     assert lengths == {4096, 8192}
+
+
+def nothing(prompt: Asked, options: Any) -> str:
+    return "?<turn|>"
+
+
+def test_a_file_without_cases_is_refused(tmp_path: Path):
+    (tmp_path / "own.jsonl").write_text("\n")
+
+    with pytest.raises(EvaluationError, match="found no case"):
+        cabochon.evaluate(ScriptedModel(add), tmp_path / "own.jsonl")
+
+
+def test_a_report_says_why_answers_have_no_score():
+    report = run(cases=sums(1, grader=lambda case: True))
+
+    assert "errors: 1 answers; 1 of them: TypeError" in str(report)
+
+
+def test_another_seed_draws_cases_that_are_not_shipped():
+    def ids(seed: int, n: int | None) -> set[str]:
+        report = cabochon.evaluate(
+            ScriptedModel(nothing), "classification", seed=seed, n=n, dry_run=True
+        )
+        return set(report._questions)
+
+    assert len(ids(7, None)) == len(ids(0, None))
+    assert not ids(7, None) & ids(0, None)
+    assert ids(7, 10) < ids(7, None)
+
+
+def test_few_shot_calls_are_of_tools_that_the_prompt_declares_and_no_case_has():
+    from cabochon.evaluation.suites.tools import EXAMPLE_TOOLS
+
+    asked = []
+
+    def answer(prompt: Asked, options: Any) -> str:
+        asked.append((prompt, options))
+        return '<|tool_call>call:water_garden{bed:<|"|>roses<|"|>,minutes:3}<tool_call|>'
+
+    report = cabochon.evaluate(ScriptedModel(answer), "tools", prompting="few-shot")
+
+    names = [tool["function"]["name"] for tool in EXAMPLE_TOOLS]
+    assert {case["verdict"] for case in report.cases} == {"fail"}
+    for prompt, options in asked:
+        declared = [tool["function"]["name"] for tool in options["tools"]]
+        called = {
+            call["function"]["name"]
+            for message in prompt.messages[:11]
+            for call in message.get("tool_calls", ())
+        }
+        assert list(prompt.tools) == list(options["tools"])
+        assert called == set(names) == set(declared[:2])
+        assert not called & set(declared[2:])
+
+
+def test_every_suite_of_enterprise_has_examples():
+    report = cabochon.evaluate(
+        ScriptedModel(nothing), "enterprise", n=1, prompting="few-shot", dry_run=True
+    )
+
+    assert len(report.manifest["suites"]) == 10
+
+
+def test_a_record_says_how_memory_was_split(tmp_path: Path):
+    class Measured(ScriptedModel):
+        def info(self) -> Any:
+            info = super().info()
+            info.memory = {"weights": 3 << 20, "KV cache": 1 << 20}
+            return info
+
+    report = cabochon.evaluate(Measured(add), sums(2))
+    report.report(tmp_path / "page.html")
+
+    page = (tmp_path / "page.html").read_text()
+    assert "<td>weights</td><td>3.0 MiB</td>" in page and "<td>KV cache</td>" in page
+
+
+def test_other_questions_under_the_same_ids_are_not_compared():
+    ours = run()
+    theirs = run(cases=[{**case, "prompt": f"0{case['prompt']}"} for case in sums(20)])
+
+    found = ours.compare(theirs)
+
+    assert len(found.not_shared["with other questions"]) == 20
+    assert found.overall is None
+    assert ours.compare(run()).overall.n == 20
+
+
+def test_names_that_a_report_does_not_have_are_refused():
+    report = run(cases=2)
+
+    with pytest.raises(EvaluationError, match="suite 'rag' is not in this run"):
+        report.failures("rag")
+    with pytest.raises(EvaluationError, match="no case of this run is graded by 'equal'"):
+        report.rescore({"equal": equals})
+    with pytest.raises(InvalidArgument, match="other is str, expected a Report"):
+        report.compare("runs/e2b")
+
+
+def test_what_needs_no_model_stands_beside_the_score():
+    report = cabochon.evaluate(ScriptedModel(nothing), "classification")
+
+    found = report.manifest["baselines"]["classification"]
+    said = f"classification: one label everywhere would score {100 * found['constant']:.1f}"
+    assert said in str(report)

@@ -1230,5 +1230,66 @@ def written() -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+# --- examples ------------------------------------------------------------------------------------
+
+# The tools that examples call stand in the prompt before those of the case; no case has one of
+# these names, so who calls one where a case is asked calls an unknown tool.
+EXAMPLE_TOOLS = (
+    _declared(
+        "water_garden",
+        "Waters one bed of the garden.",
+        {"bed": _text("Name of the bed"), "minutes": _whole("How long")},
+    ),
+    _declared(
+        "find_book",
+        "Looks whether the library has a book.",
+        {"title": _text("Its title"), "author": _text("Who wrote it", optional=True)},
+    ),
+)
+
+
+def _called(*calls: tuple[str, dict[str, Any], str], answer: str) -> list[dict[str, Any]]:
+    """Calls (name, arguments, result) in one turn, their results, and what is said then."""
+    made = [
+        {"id": f"call_{index}", "type": "function", "function": {"name": name, "arguments": given}}
+        for index, (name, given, _) in enumerate(calls)
+    ]
+    results = [
+        {"role": "tool", "tool_call_id": f"call_{index}", "name": name, "content": result}
+        for index, (name, _, result) in enumerate(calls)
+    ]
+    last = {"role": "assistant", "content": answer}
+    return [{"role": "assistant", "content": "", "tool_calls": made}, *results, last]
+
+
+EXAMPLES: tuple[dict[str, Any], ...] = (
+    {
+        "messages": [{"role": "user", "content": "Twelve minutes of water for the roses, please."}],
+        "answer": _called(
+            ("water_garden", {"bed": "roses", "minutes": 12}, "started"),
+            answer="The roses get water for 12 minutes.",
+        ),
+    },
+    {
+        "messages": [
+            {
+                "role": "user",
+                "content": "Does the library have 'The Salt Road', and 'Nine Lanterns' by "
+                "Ilse Varga?",
+            }
+        ],
+        "answer": _called(
+            ("find_book", {"title": "The Salt Road"}, "not there"),
+            ("find_book", {"title": "Nine Lanterns", "author": "Ilse Varga"}, "there"),
+            answer="'Nine Lanterns' is there, 'The Salt Road' is not.",
+        ),
+    },
+    {
+        "messages": [{"role": "user", "content": "Please water the herbs."}],
+        "answer": "Gladly. For how many minutes?",
+    },
+)
+
+
 if __name__ == "__main__":
     main("tools")
