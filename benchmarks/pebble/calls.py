@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import words
-
-from data import Case, Message, Source
+from corpus import Case, Message, Source
 
 CALL_ID = "call_0"
 

@@ -17,22 +17,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import corpus
 import jsonschema_rs
 import tasks
 
 import cabochon
-import data
 
 SEED = 1  # of the cases; their part is what keeps them from training
 NEEDLE_CONTEXT = 1024
-Row = tuple[str, list[data.Case], Callable[[data.Case, Any], bool], dict[str, Any]]
+Row = tuple[str, list[corpus.Case], Callable[[corpus.Case, Any], bool], dict[str, Any]]
 
 
-def same_text(case: data.Case, result: Any) -> bool:
+def same_text(case: corpus.Case, result: Any) -> bool:
     return result.finish_reason == "stop" and result.text.strip() == case.expected
 
 
-def same_call(case: data.Case, result: Any) -> bool:
+def same_call(case: corpus.Case, result: Any) -> bool:
     called = [(call.name, dict(call.arguments)) for call in result.tool_calls]
     return called == [case.expected]
 
@@ -45,21 +45,21 @@ def parsed(result: Any) -> Any:
         return None
 
 
-def is_valid(case: data.Case, result: Any) -> bool:
+def is_valid(case: corpus.Case, result: Any) -> bool:
     found = parsed(result)
     return found is not None and jsonschema_rs.is_valid(dict(case.schema or {}), found)
 
 
-def is_right(case: data.Case, result: Any) -> bool:
+def is_right(case: corpus.Case, result: Any) -> bool:
     return bool(parsed(result) == case.expected)
 
 
-def needles(model: cabochon.Model, depth: float, count: int) -> Iterator[data.Case]:
+def needles(model: cabochon.Model, depth: float, count: int) -> Iterator[corpus.Case]:
     """Cases whose rendered prompts come as near below NEEDLE_CONTEXT as whole sentences allow."""
     for index in range(count):
         kept = None
         for sentences in range(40, 120):
-            source = data.Source("test", data.Draw("needle", SEED, depth.hex(), index))
+            source = corpus.Source("test", corpus.Draw("needle", SEED, depth.hex(), index))
             made = tasks.needle(source, depth=depth, sentences=sentences)
             if len(model.render(made.prompt).token_ids) > NEEDLE_CONTEXT:
                 break
@@ -69,8 +69,8 @@ def needles(model: cabochon.Model, depth: float, count: int) -> Iterator[data.Ca
 
 
 def rows(model: cabochon.Model, count: int) -> Iterator[Row]:
-    def of(task: str) -> list[data.Case]:
-        return [data.case("test", SEED, index, task=task) for index in range(count)]
+    def of(task: str) -> list[corpus.Case]:
+        return [corpus.case("test", SEED, index, task=task) for index in range(count)]
 
     sums = of("arithmetic")
     yield "arithmetic, thinking on", sums, same_text, {"thinking": True}
@@ -92,7 +92,7 @@ def rows(model: cabochon.Model, count: int) -> Iterator[Row]:
     yield "refusal", of("refusal"), same_text, {}
 
 
-def answers(model: cabochon.Model, cases: list[data.Case], options: dict[str, Any]) -> list[Any]:
+def answers(model: cabochon.Model, cases: list[corpus.Case], options: dict[str, Any]) -> list[Any]:
     """Results; one call of `generate` where no case has tools or a schema of its own."""
     given = dict(options)
     is_constrained = given.pop("constrained", False)

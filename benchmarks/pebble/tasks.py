@@ -8,8 +8,7 @@ from typing import Any
 
 import calls
 import words
-
-from data import Case, Message, Source
+from corpus import Case, Message, Source
 
 
 def user(text: str) -> Message:

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import corpus
 import tokenizers
 
-import data
 from cabochon import demo
 from cabochon.tokenizer import GEMMA4_CONTROL, SPACE
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    document = train(data.texts("train", arguments.seed, arguments.cases), arguments.pieces)
+    document = train(corpus.texts("train", arguments.seed, arguments.cases), arguments.pieces)
     write(arguments.folder, document)
     print(f"{len(document['model']['vocab'])} pieces, {len(document['model']['merges'])} merges")
 

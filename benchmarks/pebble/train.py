@@ -29,12 +29,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import corpus
 import shapes
 import tokenizer as pieces_of
 import torch
 import transformers
 
-import data
 from cabochon.tokenizer import Tokenizer
 
 ROW, LONG_ROW, LONG_EVERY = 384, 1024, 8
@@ -65,9 +65,9 @@ class Packer:
             if fitting:
                 return self.waiting.pop(fitting[0])
         while True:
-            case = data.case(self.part, self.seed, self.index)
+            case = corpus.case(self.part, self.seed, self.index)
             self.index += 1
-            ids, labels = data.encoded(case, self.tokenizer)
+            ids, labels = corpus.encoded(case, self.tokenizer)
             if len(ids) <= ROW or is_long:
                 return case.task, ids, labels
             self.waiting.append((case.task, ids, labels))
@@ -79,7 +79,7 @@ class Packer:
         length = LONG_ROW if is_long else ROW
         rows = max(1, self.tokens // length)
         ids = torch.zeros(rows, length, dtype=torch.long)
-        labels = torch.full_like(ids, data.IGNORED)
+        labels = torch.full_like(ids, corpus.IGNORED)
         positions = torch.zeros_like(ids)
         places: list[tuple[str, int, int, int]] = []
         for row in range(rows):
@@ -127,7 +127,7 @@ def losses(model: Any, batch: Batch, device: str) -> torch.Tensor:
         logits = model(input_ids=ids, position_ids=positions, use_cache=False).logits
     return torch.nn.functional.cross_entropy(
         logits[:, :-1].float().transpose(1, 2), labels[:, 1:],
-        ignore_index=data.IGNORED, reduction="none",
+        ignore_index=corpus.IGNORED, reduction="none",
     )  # fmt: skip
 
 
@@ -138,7 +138,7 @@ def by_task(each: torch.Tensor, batch: Batch) -> dict[str, tuple[float, int]]:
     kept = each.detach().cpu()
     for task, row, begin, end in places:
         total, count = sums[task]
-        is_learnt = labels[row, begin + 1 : end] != data.IGNORED
+        is_learnt = labels[row, begin + 1 : end] != corpus.IGNORED
         sums[task] = (total + float(kept[row, begin : end - 1].sum()), count + int(is_learnt.sum()))
     return sums
 
@@ -190,7 +190,7 @@ def train(arguments: argparse.Namespace) -> None:
     device = arguments.device
     torch.set_num_threads(arguments.threads)
     if not (folder / "tokenizer.json").exists():
-        document = pieces_of.train(data.texts("train", arguments.seed, 20_000), arguments.pieces)
+        document = pieces_of.train(corpus.texts("train", arguments.seed, 20_000), arguments.pieces)
         pieces_of.write(folder, document)
     tokenizer = Tokenizer.from_folder(folder)
     pieces = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
@@ -229,7 +229,7 @@ def train(arguments: argparse.Namespace) -> None:
             group["lr"] = arguments.lr * rate(progress())
         batch = packer.batch()
         each = losses(model, batch, device)
-        learnt = int((batch[1][:, 1:] != data.IGNORED).sum())
+        learnt = int((batch[1][:, 1:] != corpus.IGNORED).sum())
         optimizer.zero_grad(set_to_none=True)
         (each.sum() / learnt).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

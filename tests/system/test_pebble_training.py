@@ -34,14 +34,14 @@ COMMON = ["--size", "grain", "--tokens", "1024", "--threads", "1", "--every", "2
 def scripts():
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(PEBBLE)
-        names = ("data", "shapes", "tokenizer", "train")
+        names = ("corpus", "shapes", "tokenizer", "train")
         yield {name: importlib.import_module(name) for name in names}
 
 
 def run(scripts: dict[str, ModuleType], folder: Path, steps: int, **more: str) -> Path:
     folder.mkdir(exist_ok=True)
     if not (folder / "tokenizer.json").exists():
-        texts = scripts["data"].texts("train", 0, 200)
+        texts = scripts["corpus"].texts("train", 0, 200)
         scripts["tokenizer"].write(folder, scripts["tokenizer"].train(texts, 640))
     given = dict(zip(COMMON[::2], COMMON[1::2], strict=True)) | more
     flat = [word for pair in given.items() for word in pair]
@@ -62,7 +62,7 @@ def test_what_is_written_loads_in_both_and_the_logits_agree(scripts, trained, tm
         (tmp_path / "tokenizer.json").write_bytes((trained / "tokenizer.json").read_bytes())
         folder = run(scripts, tmp_path, 1, **{"--size": size})
     reference = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    case = scripts["data"].case("test", 0, 3, task="call")
+    case = scripts["corpus"].case("test", 0, 3, task="call")
     with cabochon.load(folder, kv="f32", context=512, progress=False) as model:
         prompt = model.render(case.prompt, tools=case.tools)
         got = model.logits(list(prompt.token_ids))
@@ -76,8 +76,8 @@ def test_transformers_reads_the_tokenizer_and_gives_the_same_ids(scripts, traine
     theirs = transformers.AutoTokenizer.from_pretrained(trained)
     ours = Tokenizer.from_folder(trained)
     for index in range(20):
-        case = scripts["data"].case("train", 0, index)
-        for text, is_control in scripts["data"].printed(case):
+        case = scripts["corpus"].case("train", 0, index)
+        for text, is_control in scripts["corpus"].printed(case):
             if not is_control:
                 assert theirs(text, add_special_tokens=False)["input_ids"] == ours.encode(text)
     assert theirs.convert_tokens_to_ids("<|tool_call>") == ours.control_ids["<|tool_call>"]
