@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +20,13 @@ import tiny
 import vocabularies
 from cabochon.tokenizer import Tokenizer
 from golden import Golden
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_acts() -> None:
+    """Also where a shell has started the tests in the background, which has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
